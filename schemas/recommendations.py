@@ -1,0 +1,128 @@
+"""Requests and recommendations: what is asked for and what users of Headstream consume."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+
+from schemas.decoding import Invalid, Refused, WireDecoder, parse_id
+
+MAX_K = 1000
+MAX_REQUEST_LIST = 10_000
+
+
+class Request(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One question, as it is worked with after it was checked.
+
+    Attributes:
+        k: how many items; None is the scenario's own number.
+        exclude: items not to show.
+        categories: show only items of one of these; empty is all.
+        history: items to recommend from in place of the user's own history; oldest first.
+    """
+
+    request_id: str
+    user_id: str
+    scenario: str
+    k: int | None = None
+    exclude: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    history: tuple[str, ...] | None = None
+
+
+class _Wire(msgspec.Struct, kw_only=True):
+    request_id: str | int
+    user_id: str | int
+    scenario: str
+    k: int | None = None
+    exclude: list[str | int] | None = None
+    categories: list[str | int] | None = None
+    history: list[str | int] | None = None
+
+
+_decoder = WireDecoder(_Wire)
+
+
+def decode_request(value: bytes, counts: Counter[str]) -> Request | Invalid:
+    """Decode and check one record of the requests topic; bad data is an `Invalid`, never an exception."""
+    try:
+        wire = _decoder.decode(value, counts)
+        if wire.k is not None and not 1 <= wire.k <= MAX_K:
+            raise Refused("bad-k", f"k is {wire.k}; 1 to {MAX_K} are allowed")
+        return Request(
+            request_id=parse_id("request_id", wire.request_id),
+            user_id=parse_id("user_id", wire.user_id),
+            scenario=parse_id("scenario", wire.scenario),
+            k=wire.k,
+            exclude=_ids("exclude", wire.exclude or []),
+            categories=_ids("categories", wire.categories or []),
+            history=None if wire.history is None else _ids("history", wire.history),
+        )
+    except Refused as refused:
+        return refused.invalid
+
+
+def _ids(field: str, values: list[str | int]) -> tuple[str, ...]:
+    if len(values) > MAX_REQUEST_LIST:
+        raise Refused("too-many", f"{field} has {len(values)} ids; at most {MAX_REQUEST_LIST} are allowed")
+    return tuple(parse_id(field, value) for value in values)
+
+
+class Trigger(msgspec.Struct, frozen=True):
+    """The input record that a recommendation answers."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    @property
+    def recommendation_id(self) -> str:
+        """Same input record, same id: consumers can drop duplicates."""
+        return f"{self.topic}:{self.partition}:{self.offset}"
+
+
+class ModelVersion(msgspec.Struct, frozen=True):
+    """The head that ranked: its version in this scenario and the gradient step it was taken at."""
+
+    version: int
+    step: int
+
+
+class RecommendedItem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One item of a list.
+
+    Attributes:
+        source: `model`, `popular`, `fresh` or `explore`.
+        because: the item of the user's own history that speaks most for it.
+    """
+
+    item_id: str
+    score: float
+    source: str
+    because: str | None = None
+
+
+class Recommendation(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """A list of items for one user, best first, with all that made it.
+
+    Attributes:
+        generated_at: RFC 3339, UTC.
+        trained_through: for each "topic:partition" of events, the last offset that the weights have learnt from.
+        index_sequence: position in the vectors topic that the index has taken in.
+    """
+
+    recommendation_id: str
+    user_id: str
+    scenario: str
+    request_id: str | None = None
+    generated_at: str
+    items: list[RecommendedItem]
+    trigger: Trigger
+    model: ModelVersion
+    trained_through: dict[str, int]
+    index_sequence: int
+
+
+encode_recommendation = msgspec.json.Encoder().encode
+decode_recommendation = msgspec.json.Decoder(Recommendation).decode

@@ -1,0 +1,102 @@
+"""What our own processes say to each other: examples to LEARN, item vectors and weights to SERVE. Msgpack."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Example(msgspec.Struct, array_like=True):
+    """One event as a question to learn from: given this history, the user acted on this item.
+
+    The history is exactly what serving saw before the event, so LEARN needs no user state and sees no skew.
+
+    Attributes:
+        partition: of the events topic of this scenario; with `offset` it names the source record.
+        time: of the event, epoch seconds.
+        item_id: the target.
+        history: item ids, oldest first; `history_scenarios` and `history_times` (epoch seconds) run beside it.
+        excluded: what serving would not have shown: items the user has acted on, and disliked ones.
+    """
+
+    partition: int
+    offset: int
+    user_id: str
+    time: float
+    event: str
+    item_id: str
+    weight: float
+    history: list[str]
+    history_scenarios: list[str]
+    history_times: list[float]
+    excluded: list[str]
+    recommendation_id: str | None = None
+
+
+class ItemVector(msgspec.Struct, array_like=True):
+    """What SERVE needs to know of one item. Arrays are little-endian bytes.
+
+    Attributes:
+        row: the item's row in LEARN's tables, from 1; neighbours are named by row.
+        fresh: made from text alone for an item that was just published, to be shown at once; any other record waits
+            for the weights that were published with it.
+        vector: float32, (dimension,).
+        scenarios: names, in the order of `bias` and `popularity`.
+        bias: float32, (scenarios,).
+        popularity: natural log of the decayed count, slow and fast half-life, plus the decay's clock, so that it holds
+            until the item's next event; float64, (scenarios, 2).
+        neighbours: rows, 0 where empty; int32, (neighbours,).
+        together, forward: co-visitation weights beside `neighbours`; float32, (neighbours,).
+        count: decayed number of events.
+        touched: clock of the co-visitation decay at which `together`, `forward` and `count` hold.
+        events: how many events it ever had.
+    """
+
+    item_id: str
+    row: int
+    fresh: bool
+    vector: bytes
+    scenarios: list[str]
+    bias: bytes
+    popularity: bytes
+    neighbours: bytes
+    together: bytes
+    forward: bytes
+    count: float
+    touched: float
+    events: int
+
+
+class Weights(msgspec.Struct, array_like=True):
+    """All that ranks one scenario, as one consistent whole.
+
+    Attributes:
+        lineage: names the run of LEARN that the rows of item vectors belong to.
+        version: grows by one with each publication of this scenario.
+        step: gradient steps taken.
+        published_at: epoch seconds.
+        clock: events seen, over all scenarios; `scenario_clock`: in this one. Decays count in them.
+        vectors_through: the vectors topic must have been read up to this offset for the item side to match.
+        trained_through: "topic:partition" of events → last offset learnt from.
+        recall: prequential recall@10 of recent examples, None before the first.
+        examples: how many this scenario has learnt from.
+        tensors: safetensors bytes of trunk, head and mixer.
+    """
+
+    scenario: str
+    lineage: str
+    version: int
+    step: int
+    published_at: float
+    clock: float
+    scenario_clock: float
+    vectors_through: int
+    trained_through: dict[str, int]
+    recall: float | None
+    examples: int
+    tensors: bytes
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode_example = msgspec.msgpack.Decoder(Example).decode
+decode_item_vector = msgspec.msgpack.Decoder(ItemVector).decode
+decode_weights = msgspec.msgpack.Decoder(Weights).decode

@@ -1,0 +1,66 @@
+"""Reports and orders beside the main flow: drift, erasures, and the headers of dead letters."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+
+from schemas.decoding import Invalid, Refused, WireDecoder, parse_id, parse_time
+
+
+class DriftReport(msgspec.Struct, kw_only=True, frozen=True):
+    """A signal of a scenario that left its reference, and what was done about it.
+
+    Attributes:
+        window: how many examples `value` is taken over.
+        detected_at: RFC 3339, UTC.
+    """
+
+    scenario: str
+    signal: str
+    status: str
+    value: float
+    reference: float
+    window: int
+    detected_at: str
+    action: str
+
+
+class Erasure(msgspec.Struct, kw_only=True, frozen=True):
+    """The wish that everything of one user goes; `requested_at` in epoch seconds."""
+
+    user_id: str
+    requested_at: float
+
+
+class _ErasureWire(msgspec.Struct, kw_only=True):
+    user_id: str | int
+    requested_at: str | int | float | None = None
+
+
+_erasure_decoder = WireDecoder(_ErasureWire)
+
+
+def decode_erasure(value: bytes, received: float, counts: Counter[str]) -> Erasure | Invalid:
+    """Decode and check one record of the erasures topic; bad data is an `Invalid`, never an exception."""
+    try:
+        wire = _erasure_decoder.decode(value, counts)
+        asked = wire.requested_at
+        return Erasure(
+            user_id=parse_id("user_id", wire.user_id),
+            requested_at=received if asked is None else parse_time("requested_at", asked, received, counts),
+        )
+    except Refused as refused:
+        return refused.invalid
+
+
+def dead_letter_headers(invalid: Invalid, topic: str, partition: int, offset: int) -> list[tuple[str, bytes]]:
+    """What is added to the untouched key, value and headers of a record that could not be taken."""
+    return [
+        ("error.code", invalid.code.encode()),
+        ("error.message", f"{invalid.message} (topic {topic}, partition {partition}, offset {offset})".encode()),
+        ("source.topic", topic.encode()),
+        ("source.partition", str(partition).encode()),
+        ("source.offset", str(offset).encode()),
+    ]

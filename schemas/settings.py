@@ -1,0 +1,177 @@
+"""Settings: every key with its type, default, unit and a sentence, as frozen structs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+DEFAULT_EVENTS = {
+    "view": 1.0,
+    "click": 1.0,
+    "read": 1.0,
+    "watch": 1.0,
+    "long_view": 2.0,
+    "rate": 1.0,
+    "rating": 1.0,
+    "like": 2.0,
+    "share": 2.0,
+    "comment": 2.0,
+    "follow": 2.0,
+    "forward": 2.0,
+    "profile_enter": 1.0,
+    "save": 2.0,
+    "cart": 2.0,
+    "book": 3.0,
+    "purchase": 3.0,
+    "dislike": -1.0,
+    "hate": -1.0,
+    "return": -1.0,
+}
+
+PositiveInt = Annotated[int, Meta(ge=1)]
+Partitions = Annotated[int, Meta(ge=1, le=256)]
+Seconds = Annotated[float, Meta(gt=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the topics live."""
+
+    broker: Annotated[str, Meta(description='host:port of a Kafka cluster; "" starts an embedded Apache Kafka.')] = ""
+    port: Annotated[
+        int, Meta(ge=0, le=65535, description="Port of the embedded Kafka on loopback; 0 takes a free one.")
+    ] = 0
+    prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]*$", description="Begins the name of every topic.")] = (
+        "headstream."
+    )
+    partitions: Annotated[Partitions, Meta(description="Partitions of each events topic and of requests.")] = 8
+    replication: Annotated[int, Meta(ge=1, le=16, description="Copies of each partition in the cluster.")] = 1
+
+
+class Database(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where user states, offsets and model versions live."""
+
+    url: Annotated[
+        str,
+        Meta(
+            description='SQLAlchemy URL, such as postgresql+psycopg://user@host/name; "" is SQLite in the data folder.'
+        ),
+    ] = ""
+
+
+class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How events become recommendations."""
+
+    batch_records: Annotated[PositiveInt, Meta(description="Records of one partition taken in one batch, at most.")] = (
+        200
+    )
+    coalesce_milliseconds: Annotated[
+        float,
+        Meta(
+            ge=0, le=1000, description="Pause between polls, in milliseconds; a longer one costs latency and saves CPU."
+        ),
+    ] = 5.0
+    history: Annotated[
+        int, Meta(ge=1, le=1000, description="Events of a user that are kept, newest first to stay.")
+    ] = 50
+    seen: Annotated[
+        PositiveInt,
+        Meta(description="Items per user and scenario that are remembered as acted on, newest first to stay."),
+    ] = 1000
+    event_ids: Annotated[
+        PositiveInt, Meta(description="Events per user within which a repeated event_id counts once.")
+    ] = 1000
+    cached_users: Annotated[PositiveInt, Meta(description="User states held in memory between batches, at most.")] = (
+        50_000
+    )
+    fresh_impressions: Annotated[
+        int,
+        Meta(
+            ge=0, description="Times a new item is shown in the slot kept for new items before it must earn its place."
+        ),
+    ] = 20
+    fresh_seconds: Annotated[
+        Seconds, Meta(description="Seconds after its publication during which an item counts as new.")
+    ] = 3600.0
+
+
+class Learn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How examples become weights."""
+
+    micro_batch: Annotated[PositiveInt, Meta(description="Examples per gradient step.")] = 64
+    learning_rate: Annotated[Seconds, Meta(description="AdamW's step size for trunk, heads and item rows.")] = 1e-3
+    mixer_learning_rate: Annotated[Seconds, Meta(description="Adam's step size for the mixer.")] = 6e-3
+    weight_decay: Annotated[float, Meta(ge=0, description="AdamW's decoupled weight decay.")] = 0.01
+    replay_batch: Annotated[int, Meta(ge=0, description="Replayed examples beside each micro-batch.")] = 64
+    replay_weight: Annotated[float, Meta(ge=0, description="Weight of the replayed loss beside the new one.")] = 0.5
+    replay_rows: Annotated[PositiveInt, Meta(description="Replay rows kept per scenario.")] = 4000
+    publish_seconds: Annotated[Seconds, Meta(description="Seconds between publications while there is news.")] = 0.5
+    checkpoint_seconds: Annotated[Seconds, Meta(description="Seconds between checkpoints while there is news.")] = 20.0
+    checkpoints_kept: Annotated[PositiveInt, Meta(description="Checkpoints kept on disk.")] = 3
+    recall_window: Annotated[
+        PositiveInt, Meta(description="Recent examples over which prequential recall is averaged.")
+    ] = 2000
+    device: Annotated[str, Meta(description='"cpu", "cuda", or "auto": CUDA where there is a GPU.')] = "auto"
+    threads: Annotated[PositiveInt, Meta(description="CPU threads of one LEARN process.")] = 1
+    seed: Annotated[int, Meta(description="Seed of everything random.")] = 0
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sizes of the model. A change starts a new model."""
+
+    encoder: Annotated[
+        str,
+        Meta(description='Hugging Face text encoder, by folder or name; "" is the installed MiniLM.'),
+    ] = ""
+    dimension: Annotated[int, Meta(ge=8, le=1024, description="Length of item and query vectors.")] = 64
+    history: Annotated[int, Meta(ge=1, le=200, description="Newest events of a user that the model reads.")] = 20
+    heads: Annotated[PositiveInt, Meta(description="Attention heads of the trunk.")] = 2
+    feedforward: Annotated[
+        PositiveInt, Meta(description="Width of the trunk's inner layer, in multiples of dimension.")
+    ] = 2
+    dropout: Annotated[float, Meta(ge=0, lt=1, description="Dropout while training.")] = 0.2
+    adapter_rank: Annotated[PositiveInt, Meta(description="Rank of each scenario's adapter.")] = 16
+    neighbours: Annotated[int, Meta(ge=4, le=1024, description="Co-visited items kept per item.")] = 64
+    mixer_units: Annotated[PositiveInt, Meta(description="Hidden units of the mixer that all scenarios share.")] = 32
+    neural_candidates: Annotated[PositiveInt, Meta(description="Candidates from the index.")] = 200
+    covisited_candidates: Annotated[PositiveInt, Meta(description="Candidates from co-visitation.")] = 100
+    popular_candidates: Annotated[PositiveInt, Meta(description="Candidates from decayed popularity.")] = 100
+    items: Annotated[PositiveInt, Meta(description="Items that the tables may grow to.")] = 1_000_000
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One place where people meet items, with a topic and a head of its own."""
+
+    events: Annotated[
+        dict[str, float],
+        Meta(min_length=1, description="Event names and what each is worth; a negative weight is dislike."),
+    ] = msgspec.field(default_factory=lambda: dict(DEFAULT_EVENTS))
+    triggers: Annotated[
+        tuple[str, ...] | None,
+        Meta(description="Events that cause a recommendation; left out, all of them do; [] is none."),
+    ] = None
+    k: Annotated[int, Meta(ge=1, le=1000, description="Items of one recommendation.")] = 10
+    repeat: Annotated[bool, Meta(description="Whether items that the user has acted on may be recommended again.")] = (
+        False
+    )
+
+
+DEFAULT_SCENARIOS = ("shop", "video", "news", "travel", "social")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole configuration."""
+
+    data: Annotated[str, Meta(description="Folder for the embedded Kafka, the database, checkpoints and logs.")] = (
+        ".headstream"
+    )
+    kafka: Kafka = Kafka()
+    database: Database = Database()
+    serve: Serve = Serve()
+    learn: Learn = Learn()
+    model: Model = Model()
+    scenarios: Annotated[dict[str, Scenario], Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: {name: Scenario() for name in DEFAULT_SCENARIOS}
+    )

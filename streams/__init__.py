@@ -1,0 +1,1 @@
+"""Everything that runs: Faust apps, broker, store, command line."""
