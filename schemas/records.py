@@ -76,6 +76,7 @@ class Weights(msgspec.Struct, array_like=True):
         published_at: epoch seconds.
         clock: events seen, over all scenarios; `scenario_clock`: in this one. Decays count in them.
         vectors_through: the vectors topic must have been read up to this offset for the item side to match.
+        published_with: the scenarios whose weights belong to the same publication; they are put to use together.
         trained_through: "topic:partition" of events → last offset learnt from.
         recall: prequential recall@10 of recent examples, None before the first.
         examples: how many this scenario has learnt from.
@@ -90,6 +91,7 @@ class Weights(msgspec.Struct, array_like=True):
     clock: float
     scenario_clock: float
     vectors_through: int
+    published_with: list[str]
     trained_through: dict[str, int]
     recall: float | None
     examples: int

@@ -1,0 +1,104 @@
+"""Fixtures of the whole suite: a real Kafka, a real PostgreSQL, and a check that every test cleans up after itself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+import pytest
+
+from streams.broker import HOST, PORTS, EmbeddedBroker, port_is_free
+
+GRACE_SECONDS = 5.0
+"""How long what a test has told to end may take to do so."""
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an Apache Kafka that all tests share; keep topics apart by `prefix`."""
+    with EmbeddedBroker(tmp_path_factory.mktemp("kafka")) as embedded:
+        yield embedded.address
+
+
+@pytest.fixture(scope="session")
+def kafka_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for tests that start a Kafka of their own and stop it; its name holds what breaks a properties file.
+
+    They share it because preparing a new one costs seconds, so each leaves it stopped and in its place.
+    """
+    return tmp_path_factory.mktemp("own") / "a, b = ü %d"
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A topic prefix that no other test uses."""
+    return f"t-{uuid.uuid4().hex[:8]}."
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The SQLAlchemy URL of a PostgreSQL made for this run; a machine without PostgreSQL fails its tests."""
+    programs = _postgres_programs()
+    port = next(port for port in reversed(PORTS) if port_is_free(port))
+    with TemporaryDirectory(prefix="headstream-postgres-") as folder:
+        data = Path(folder) / "data"
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+            shutil.chown(folder, "postgres", "postgres")
+        options = f"-p {port} -h {HOST} -k {folder} -c fsync=off"
+        _as_postgres(programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync")
+        _as_postgres(programs / "pg_ctl", "-D", data, "-l", Path(folder) / "log", "-o", options, "-w", "start")
+        try:
+            yield f"postgresql+psycopg://postgres@{HOST}:{port}/postgres"
+        finally:
+            _as_postgres(programs / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+
+
+def _postgres_programs() -> Path:
+    """The folder of `initdb` and `pg_ctl`: on the PATH, else the newest of Debian's places."""
+    if found := shutil.which("initdb"):
+        return Path(found).resolve().parent
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    if not installed:
+        pytest.fail("PostgreSQL's initdb is neither on the PATH nor under /usr/lib/postgresql; install postgresql")
+    return installed[-1].parent
+
+
+def _as_postgres(*command: str | Path) -> None:
+    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    done = subprocess.run([*user, *command], stdin=subprocess.DEVNULL, capture_output=True, cwd="/", timeout=60)
+    assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail a test that leaves a process or a thread which would keep the interpreter from ending."""
+    threads, processes = set(threading.enumerate()), set(_children())
+    yield
+    new_threads = [thread for thread in threading.enumerate() if thread not in threads and not thread.daemon]
+    for thread in new_threads:
+        thread.join(GRACE_SECONDS)
+    left_threads = [thread.name for thread in new_threads if thread.is_alive()]
+    _, alive = psutil.wait_procs([child for child in _children() if child not in processes], timeout=GRACE_SECONDS)
+    left_processes = [child.pid for child in alive]
+    for child in alive:
+        child.kill()
+    assert (left_threads, left_processes) == ([], []), "the test left threads or processes behind"
+
+
+def _children() -> list[psutil.Process]:
+    children = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            # The tracker that multiprocessing starts at first use serves the whole run.
+            if "resource_tracker" not in " ".join(child.cmdline()):
+                children.append(child)
+        except psutil.NoSuchProcess:
+            continue
+    return children
