@@ -1,0 +1,202 @@
+"""The exact index: a preallocated table of slots, written in place and searched whole, on CPU and CUDA alike."""
+
+from __future__ import annotations
+
+import threading
+
+import torch
+from torch import Tensor
+
+from index.live import Found, IndexRefused, check_ids, check_items, check_search
+
+SCORES_AT_ONCE = 1 << 26
+"""Scores held at a time: more queries than that allows are searched in turns."""
+
+
+class ExactIndex:
+    """An index that finds exactly the best: every search scores every slot.
+
+    Each item sits in a slot. Slot 0 is never taken and always hidden, so that 0 can say "in no slot" and be looked up
+    like any other. A slot that was left is hidden by its bias and goes to a stack, from which new items take it first.
+
+    One lock orders all searches and changes. A search holds it while it computes, so what it reads cannot move; torch
+    spreads that computation over the cores, so searches that overlapped would gain little.
+    """
+
+    def __init__(self, dimension: int, *, capacity: int = 1024, device: torch.device | str = "cpu") -> None:
+        """Make an empty index.
+
+        Args:
+            dimension: length of the vectors.
+            capacity: items to reserve room for; more make it grow by doubling.
+
+        Raises:
+            IndexRefused: dimension or capacity is below 1.
+        """
+        if dimension < 1:
+            raise IndexRefused("dimension", str(dimension), "1 or more")
+        if capacity < 1:
+            raise IndexRefused("capacity", str(capacity), "1 or more")
+        self._dimension = dimension
+        self._device = torch.device(device)
+        self._lock = threading.Lock()
+        self._sequence = 0
+        # By slot. Rows never written must be finite: NaN would come through a bias of -inf.
+        self._vectors = torch.zeros(capacity + 1, dimension, device=self._device)
+        self._bias = torch.full((capacity + 1,), -torch.inf, device=self._device)
+        self._ids = torch.zeros(capacity + 1, dtype=torch.int64, device=self._device)
+        # By id.
+        self._slots = torch.zeros(capacity + 1, dtype=torch.int64, device=self._device)
+        # Slots from `_end` on were never taken; the first `_left_count` of `_left` were taken and left again.
+        self._end = 1
+        self._left = torch.zeros(capacity + 1, dtype=torch.int64, device=self._device)
+        self._left_count = 0
+
+    @property
+    def sequence(self) -> int:
+        return self._sequence
+
+    @property
+    def capacity(self) -> int:
+        """Items that it holds before it must grow."""
+        return len(self._vectors) - 1
+
+    def __len__(self) -> int:
+        return self._end - 1 - self._left_count
+
+    def __contains__(self, item: int) -> bool:
+        with self._lock:
+            return 0 < item < len(self._slots) and bool(self._slots[item] > 0)
+
+    @torch.no_grad()
+    def upsert(self, ids: Tensor, vectors: Tensor, bias: Tensor) -> None:
+        check_items(self._dimension, ids, vectors, bias)
+        ids, vectors, bias = _last_of_each(
+            ids.to(self._device, torch.int64),
+            vectors.to(self._device, torch.float32),
+            bias.to(self._device, torch.float32),
+        )
+        largest = int(ids.max()) if len(ids) else 0
+        with self._lock:
+            if largest >= len(self._slots):
+                self._slots = _grown(self._slots, largest + 1, 0)
+            slots = self._slots[ids]
+            new = slots == 0
+            slots[new] = self._take(int(new.sum()))
+            self._vectors[slots] = vectors
+            self._bias[slots] = bias
+            self._ids[slots] = ids
+            self._slots[ids] = slots
+            self._sequence += 1
+
+    @torch.no_grad()
+    def remove(self, ids: Tensor) -> None:
+        check_ids("ids", ids, 1)
+        with self._lock:
+            slots = torch.unique(self._slots_of(ids))
+            slots = slots[slots > 0]
+            self._bias[slots] = -torch.inf
+            self._slots[self._ids[slots]] = 0
+            self._ids[slots] = 0
+            self._left[self._left_count : self._left_count + len(slots)] = slots
+            self._left_count += len(slots)
+            self._sequence += 1
+
+    @torch.no_grad()
+    def search(
+        self, queries: Tensor, k: int, *, excluded: Tensor | None = None, allowed: Tensor | None = None
+    ) -> Found:
+        check_search(self._dimension, queries, k, excluded, allowed)
+        device = queries.device
+        queries = queries.to(self._device, torch.float32)
+        with self._lock:
+            k = min(k, len(self))
+            hidden = None if excluded is None else self._slots_of(excluded)  # (batch, e)
+            bias = self._bias[: self._end] if allowed is None else self._bias_of(allowed)  # (slots,)
+            at_once = max(1, SCORES_AT_ONCE // self._end)
+            ids = torch.zeros(len(queries), k, dtype=torch.int64, device=self._device)
+            scores = torch.full((len(queries), k), -torch.inf, device=self._device)
+            for start in range(0, len(queries) if k else 0, at_once):
+                part = slice(start, start + at_once)
+                table = torch.addmm(bias, queries[part], self._vectors[: self._end].T)  # (part, slots)
+                if hidden is not None:
+                    table.scatter_(1, hidden[part], -torch.inf)
+                scores[part], columns = top_k(table, k)
+                ids[part] = self._ids[columns]
+        ids.masked_fill_(scores == -torch.inf, 0)
+        return Found(ids.to(device), scores.to(device))
+
+    def _slots_of(self, ids: Tensor) -> Tensor:
+        """The slot of each id, 0 for one that is not in the index."""
+        ids = ids.to(self._device, torch.int64)
+        return self._slots[ids.masked_fill((ids < 0) | (ids >= len(self._slots)), 0)]
+
+    def _bias_of(self, allowed: Tensor) -> Tensor:
+        """The bias column with everything else hidden."""
+        slots = self._slots_of(allowed)
+        bias = torch.full_like(self._bias[: self._end], -torch.inf)
+        bias[slots] = self._bias[slots]
+        return bias
+
+    def _take(self, count: int) -> Tensor:
+        """Slots for `count` new items: those that were left first, so that the table stays dense."""
+        again = min(count, self._left_count)
+        self._left_count -= again
+        end = self._end + count - again
+        if end > len(self._vectors):
+            self._vectors = _grown(self._vectors, end, 0.0)
+            self._bias = _grown(self._bias, end, -torch.inf)
+            self._ids = _grown(self._ids, end, 0)
+            self._left = _grown(self._left, end, 0)
+        taken = torch.arange(self._end, end, device=self._device)
+        self._end = end
+        return torch.cat((self._left[self._left_count : self._left_count + again], taken))
+
+
+def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k best of each row without sorting it: find the best blocks by their maxima, then look into these only.
+
+    The k best lie in the k blocks with the greatest maxima, for each of these holds one that is at least as good as
+    all that lies elsewhere. Column c belongs to block c modulo the number of blocks: maxima of contiguous stretches.
+
+    Args:
+        scores: (batch, n).
+        k: at most n.
+
+    Returns:
+        Scores, best first, and their columns; (batch, k) each.
+    """
+    batch, n = scores.shape
+    depth = int((n / k) ** 0.5)
+    blocks = n // max(depth, 1)
+    if depth < 3 or blocks <= k:
+        values, columns = torch.topk(scores, k)
+        return values, columns
+    whole = depth * blocks
+    maxima = scores[:, :whole].view(batch, depth, blocks).amax(1)  # (batch, blocks)
+    best = torch.topk(maxima, k, sorted=False).indices  # (batch, k)
+    rows = torch.arange(0, whole, blocks, device=scores.device)  # (depth,)
+    columns = (best[:, None, :] + rows[None, :, None]).flatten(1)  # (batch, depth * k)
+    rest = torch.arange(whole, n, device=scores.device).expand(batch, -1)
+    columns = torch.cat((columns, rest), 1)
+    values, order = torch.topk(scores.gather(1, columns), k)
+    return values, columns.gather(1, order)
+
+
+def _last_of_each(ids: Tensor, vectors: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Leave of every id its last row: a write in place that names a slot twice would leave either."""
+    unique, inverse = torch.unique(ids, return_inverse=True)
+    if len(unique) == len(ids):
+        return ids, vectors, bias
+    positions = torch.arange(len(ids), device=ids.device)
+    last = torch.zeros_like(unique).scatter_reduce_(0, inverse, positions, "amax")
+    return unique, vectors[last], bias[last]
+
+
+def _grown(table: Tensor, rows: int, fill: float) -> Tensor:
+    """A copy of the table with room for `rows`, at least twice as long."""
+    # Without this a table that grew inside somebody's inference mode could never be written outside of it.
+    with torch.inference_mode(False):
+        grown = table.new_full((max(rows, 2 * len(table)), *table.shape[1:]), fill)
+        grown[: len(table)] = table
+    return grown
