@@ -1,0 +1,362 @@
+"""Faust's transport, fenced: whole polls for agents, positions from SQL, nothing skipped in silence.
+
+Stock Faust hands over one record at a time, acknowledges a record even if its handler raised, reads uncommitted records
+and takes its position from Kafka. Here one Faust event carries what one poll brought for one topic, positions come from
+the claims in our store, and Kafka's committed offset only trails them, for lag tools.
+
+All private names of Faust 0.15.3 and aiokafka 0.14.0 that we rely on are used in this file and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import faust
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+from mode.utils.futures import notify
+
+from streams.store import Partition, Position
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = (0.1, 3.0)
+"""Shortest and longest pause between attempts to claim partitions while the database is away."""
+
+
+class Part:
+    """One partition's share of one poll.
+
+    Attributes:
+        records: may be empty, when only the position moved: aborted or compacted records leave holes.
+        follows: where the previous part of this partition ended.
+        next: the position after this part.
+    """
+
+    __slots__ = ("follows", "next", "partition", "records", "topic")
+
+    def __init__(self, topic: str, partition: int, records: Collection[Any], follows: int, next_position: int) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.records = records
+        self.follows = follows
+        self.next = next_position
+
+    @property
+    def key(self) -> Partition:
+        return self.topic, self.partition
+
+
+class Poll:
+    """What one poll brought for one topic: the value of one Faust event.
+
+    Attributes:
+        epoch: which seek it follows; what was fetched before the newest seek is stale.
+    """
+
+    __slots__ = ("epoch", "parts", "topic")
+
+    def __init__(self, topic: str, epoch: int) -> None:
+        self.topic = topic
+        self.epoch = epoch
+        self.parts: list[Part] = []
+
+
+class Ledger(Protocol):
+    """Who owns the partitions and where each begins: what the transport asks of its application."""
+
+    def claim(self, partitions: Collection[Partition]) -> Mapping[Partition, Position]:
+        """Claim them in SQL; blocking, called on a thread of its own, tried again when it raises."""
+
+    async def settle(
+        self,
+        positions: Mapping[Partition, Position],
+        begins: Mapping[Partition, int],
+        ends: Mapping[Partition, int],
+    ) -> Mapping[Partition, int]:
+        """Decide where to read on, given what SQL says and what the log holds; called after every assignment."""
+
+
+class SameNumberTogether(RoundRobinPartitionAssignor):  # type: ignore[misc]
+    """Gives partition p of every topic to one member, so that a user's events meet wherever keys are user ids."""
+
+    name = "headstream-same-number-together"
+
+    @classmethod
+    def assign(cls, cluster: Any, members: Mapping[str, Any]) -> dict[str, Any]:
+        names = sorted(members)
+        shares: dict[str, dict[str, list[int]]] = {name: {} for name in names}
+        for topic in sorted({topic for member in members.values() for topic in member.subscription}):
+            able = [name for name in names if topic in members[name].subscription]
+            for partition in sorted(cluster.partitions_for_topic(topic) or ()):
+                shares[able[partition % len(able)]].setdefault(topic, []).append(partition)
+        return {
+            name: ConsumerProtocolMemberAssignment(cls.version, sorted(share.items()), b"")
+            for name, share in shares.items()
+        }
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """The thread that owns the aiokafka consumer: it stamps every part with where it follows and where it ends."""
+
+    epoch = 0
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust offers no setting for these; `start()`, which reads them, has not run yet.
+        consumer._isolation_level = "read_committed"
+        # One fetch per broker is in flight: a long poll on idle partitions would hold up those just drained.
+        consumer._fetch_max_wait_ms = 50
+        consumer._partition_assignment_strategy = (SameNumberTogether,)
+        self._ends: dict[TopicPartition, int] = {}
+        return consumer
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        # What any partition has buffered delays the fetch of all by this, in seconds (0.1 in aiokafka).
+        self._consumer._fetcher._prefetch_backoff = 0.02
+
+    async def seek_all(self, offsets: Mapping[Partition, int]) -> int:
+        """Seek and begin a new epoch, in one step of this thread."""
+        consumer = self._ensure_consumer()
+        self.epoch += 1
+        self._ends = {TopicPartition(*key): offset for key, offset in offsets.items()}
+        for partition, offset in self._ends.items():
+            consumer.seek(partition, offset)
+        return self.epoch
+
+    async def _fetch_records(
+        self, consumer: Any, active_partitions: set[Any], timeout: float | None = None, max_records: int | None = None
+    ) -> dict[str, Poll]:
+        if not self.consumer.flow_active:
+            return {}
+        fetcher = consumer._fetcher
+        if consumer._closed or fetcher._closed:
+            raise driver.ConsumerStoppedError
+        subscriptions, fetched = fetcher._subscriptions, {}
+        with subscriptions.fetch_context():
+            # At most `max_records` of each partition; stock lets the first one fill the poll, again and again.
+            for partition in [each for each in fetcher._records if each in active_partitions]:
+                try:
+                    fetched.update(await fetcher.fetched_records((partition,), 0, max_records))
+                except Exception:
+                    if not fetched:
+                        raise
+                    log.warning("a fetch error on %s waits for the next poll", partition, exc_info=True)
+                    break
+            if not fetched:
+                fetched = await fetcher.fetched_records(active_partitions, timeout, max_records)
+        # No await from here on: records and positions belong to one instant of this thread.
+        polls: dict[str, Poll] = {}
+        subscription = subscriptions.subscription
+        assignment = None if subscription is None else subscription.assignment
+        if assignment is None or not assignment.active:
+            return polls
+        for active in active_partitions:
+            partition = TopicPartition(*active)
+            follows, state = self._ends.get(partition), assignment.state_value(partition)
+            if follows is None or state is None or not state.has_valid_position:
+                continue
+            position, records = state.position, fetched.get(partition, ())
+            if records or position != follows:
+                poll = polls.setdefault(partition.topic, Poll(partition.topic, self.epoch))
+                poll.parts.append(Part(partition.topic, partition.partition, records, follows, position))
+                self._ends[partition] = position
+        return polls
+
+
+class Consumer(driver.Consumer):  # type: ignore[misc]
+    """Faust's consumer with our positions.
+
+    Attributes:
+        epoch: of the newest seek.
+        done: for each partition the end of what was worked in this process.
+        durable: for each partition the end of what SQL holds.
+        claims: under which each partition is read.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.epoch = 0
+        self.done: dict[Partition, int] = {}
+        self.durable: dict[Partition, int] = {}
+        self.claims: dict[Partition, int] = {}
+        self._told_kafka: dict[Partition, int] = {}
+        super().__init__(*args, **kwargs)
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def seek_to_committed(self) -> dict[TP, int]:
+        """Claim what was assigned and seek to where SQL says; waits while the database is away."""
+        assigned = self.assignment()
+        keys = [(tp.topic, tp.partition) for tp in assigned]
+        ledger: Ledger = self.app.ledger
+        pause, longest = RETRY_SECONDS
+        while True:
+            try:
+                positions = await asyncio.get_running_loop().run_in_executor(None, ledger.claim, keys)
+                break
+            except Exception as error:
+                log.warning("cannot claim partitions, again in %.1f s: %s", pause, str(error).splitlines()[0])
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, longest)
+                if self.should_stop or self.assignment() != assigned:
+                    return {}
+        raw = [TopicPartition(*key) for key in keys]
+        begins = (
+            {tuple(tp): offset for tp, offset in (await self._thread.earliest_offsets(*raw)).items()} if raw else {}
+        )
+        ends = {tuple(tp): offset for tp, offset in (await self._thread.highwaters(*raw)).items()} if raw else {}
+        at = dict(await ledger.settle(positions, begins, ends))
+        self.epoch = await self._thread.call_thread(self._thread.seek_all, at)
+        self.done = dict(at)
+        self.durable = {key: at[key] if position.next is None else position.next for key, position in positions.items()}
+        self.claims = {key: position.claim for key, position in positions.items()}
+        self._told_kafka = {}
+        log.info("reading %d partitions", len(at))
+        return {TP(*key): offset for key, offset in at.items()}
+
+    async def perform_seek(self) -> None:
+        offsets = await self.seek_to_committed()
+        self._read_offset.update(offsets)
+        self._committed_offset.update(offsets)
+
+    def ack(self, message: Any) -> bool:
+        """Bookkeeping only: what is done is decided by SQL."""
+        if message.acked:
+            return False
+        message.acked = True
+        self._unacked_messages.discard(message)
+        notify(self._waiting_for_ack)
+        return True
+
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: ARG002
+        """Tell Kafka what SQL holds, for lag tools: never ahead of it, never raising."""
+        try:
+            mine = {(tp.topic, tp.partition) for tp in self.assignment()}
+            news = {
+                key: offset
+                for key, offset in self.durable.items()
+                if key in mine and self._told_kafka.get(key) != offset
+            }
+            if not news:
+                return False
+            consumer = self._thread._ensure_consumer()
+            offsets = {TopicPartition(*key): OffsetAndMetadata(offset, "") for key, offset in news.items()}
+            await asyncio.wait_for(self._thread.call_thread(consumer.commit, offsets), 5)
+            self._told_kafka.update(news)
+        except Exception as error:
+            log.warning("Kafka's own offsets were not moved: %r", error)
+            return False
+        return True
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Hand whole polls to the agents; a full one is left out of the poll, so that it never holds up the others."""
+        app, channels, limit = self.app, self.app.topics._tp_index, self.app.conf.stream_buffer_maxsize
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                if not self.flow_active:
+                    await self.wait(self.can_resume_flow)
+                    continue
+                active = self._get_active_partitions()
+                free = {tp for tp in active if all(c.queue.qsize() < limit for c in channels.get(tp, ()))}
+                if not free:
+                    await asyncio.sleep(0.005 if active else 0.1)
+                    continue
+                polls = await self._getmany(active_partitions=free, timeout=1.0 if len(free) == len(active) else 0.02)
+                if self.should_stop:
+                    break
+                for poll in polls.values():
+                    if not self.flow_active or poll.epoch != self.epoch:
+                        break
+                    self._deliver(poll, channels)
+                await asyncio.sleep(app.coalesce_seconds)
+        except self.consumer_stopped_errors:
+            if not app.should_stop:
+                raise
+        except asyncio.CancelledError:
+            if not app.should_stop:
+                raise
+
+    def _deliver(self, poll: Poll, channels: Mapping[TP, Iterable[Any]]) -> None:
+        first = poll.parts[0]
+        tp = TP(*first.key)
+        for channel in channels.get(tp, ()):
+            message = ConsumerMessage(
+                tp.topic, tp.partition, first.next - 1, 0.0, 0, None, None, None, None, 0, 0, tp,
+                generation_id=self.app.consumer_generation_id,
+            )  # fmt: skip
+            message.incref(1)
+            channel.queue.force_put_nowait(self.app.create_event(None, poll, None, message))
+
+
+class Transport(driver.Transport):  # type: ignore[misc]
+    """aiokafka's transport with our consumer."""
+
+    Consumer = Consumer
+
+
+class App(faust.App):  # type: ignore[misc]
+    """A Faust app whose agents receive `Poll`s.
+
+    Attributes:
+        ledger: asked for positions after every assignment.
+        coalesce_seconds: pause between polls; records gather meanwhile, which halves the CPU of a busy stream.
+    """
+
+    ledger: Ledger
+    coalesce_seconds: float
+
+
+def make_app(
+    name: str, *, broker: str, ledger: Ledger, records_per_partition: int, coalesce_seconds: float, data: Path
+) -> App:
+    """A Faust app on our transport; `name` is the consumer group."""
+    app = App(
+        name,
+        broker=[f"kafka://{address}" for address in broker.split(",")],
+        datadir=str(data),
+        store="memory://",
+        web_enabled=False,
+        autodiscover=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        key_serializer="raw",
+        value_serializer="raw",
+        stream_wait_empty=False,
+        stream_buffer_maxsize=1,
+        worker_redirect_stdouts=False,
+        broker_commit_interval=2.0,
+        broker_max_poll_records=records_per_partition,
+        broker_session_timeout=6.0,
+        broker_heartbeat_interval=1.5,
+        broker_request_timeout=20.0,
+        broker_rebalance_timeout=30.0,
+        consumer_metadata_max_age_ms=5000,
+        consumer_auto_offset_reset="none",  # never jump over what retention has removed
+    )
+    app.ledger = ledger
+    app.coalesce_seconds = coalesce_seconds
+    app.transport = Transport(app.conf.broker_consumer, app)
+    return app
+
+
+AgentBody = Callable[[Any], Any]
+
+
+def add_agent(app: App, topic: str, body: AgentBody) -> None:
+    """Register an agent over a topic; `body` iterates over a stream of `Poll`s."""
+
+    async def agent(stream: Any) -> None:
+        await body(stream)
+
+    name = "".join(character if character.isalnum() else "_" for character in topic)
+    agent.__name__ = f"agent_{name}"
+    app.agent(app.topic(topic, key_serializer="raw", value_serializer="raw"), name=agent.__name__)(agent)

@@ -1,0 +1,133 @@
+"""Users: what is remembered of each, and how an event changes it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from schemas.events import Event
+from schemas.records import Example
+from schemas.settings import Serve
+from streams.store import Store, StoredUser
+
+HASH_BYTES = 8
+
+
+class User(msgspec.Struct, array_like=True):
+    """One user's state.
+
+    Attributes:
+        items: what the user acted on, oldest first; `scenarios` and `times` (epoch seconds) run beside it.
+        acted: for each scenario the items acted on, oldest first, and whether the user dislikes them.
+        event_ids: hashes of the newest event ids, oldest first, 8 bytes each.
+    """
+
+    items: list[str] = msgspec.field(default_factory=list)
+    scenarios: list[str] = msgspec.field(default_factory=list)
+    times: list[float] = msgspec.field(default_factory=list)
+    acted: dict[str, dict[str, bool]] = msgspec.field(default_factory=dict)
+    event_ids: bytes = b""
+
+    def excluded(self, scenario: str, repeat: bool) -> list[str]:
+        """What must not be recommended in a scenario: all that was acted on, or only the disliked where repeats are."""
+        acted = self.acted.get(scenario, {})
+        return [item for item, disliked in acted.items() if disliked] if repeat else list(acted)
+
+    def has_event_id(self, event_id: str) -> bool:
+        wanted = _hash(event_id)
+        at = self.event_ids.find(wanted)
+        while at >= 0 and at % HASH_BYTES:
+            at = self.event_ids.find(wanted, at + 1)
+        return at >= 0
+
+    def apply(self, event: Event, scenario: str, limits: Serve) -> None:
+        """Take an event in; a dislike is remembered, but is no taste to recommend from."""
+        acted = self.acted.setdefault(scenario, {})
+        acted[event.item_id] = acted.get(event.item_id, False) or event.weight < 0
+        if len(acted) > limits.seen:
+            del acted[next(iter(acted))]
+        if event.weight >= 0:
+            self.items.append(event.item_id)
+            self.scenarios.append(scenario)
+            self.times.append(event.time)
+            if len(self.items) > limits.history:
+                del self.items[0], self.scenarios[0], self.times[0]
+        if event.event_id is not None:
+            self.event_ids = (self.event_ids + _hash(event.event_id))[-limits.event_ids * HASH_BYTES :]
+
+    def example(
+        self, event: Event, scenario: str, partition: int, offset: int, *, length: int, repeat: bool
+    ) -> Example:
+        """The event as a question: the history as it stands now, before the event is applied."""
+        return Example(
+            partition=partition,
+            offset=offset,
+            user_id=event.user_id,
+            time=event.time,
+            event=event.event,
+            item_id=event.item_id,
+            weight=event.weight,
+            history=self.items[-length:],
+            history_scenarios=self.scenarios[-length:],
+            history_times=self.times[-length:],
+            excluded=self.excluded(scenario, repeat),
+            recommendation_id=event.recommendation_id,
+        )
+
+
+def _hash(event_id: str) -> bytes:
+    return hashlib.blake2b(event_id.encode(), digest_size=HASH_BYTES).digest()
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(User).decode
+
+
+class UserCache:
+    """A bounded cache of user states before the store.
+
+    A batch changes the cached objects in place; one that fails must `clear` the cache, so that the next attempt begins
+    from what the store holds.
+    """
+
+    def __init__(self, store: Store, capacity: int) -> None:
+        self._store = store
+        self._capacity = capacity
+        self._users: OrderedDict[str, User] = OrderedDict()
+        self._versions: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    def load(self, user_ids: Iterable[str]) -> dict[str, User]:
+        """The states of these users; one never seen has an empty one."""
+        wanted = dict.fromkeys(user_ids)
+        missing = [name for name in wanted if name not in self._users]
+        if missing:
+            found = self._store.load_users(missing)
+            for name in missing:
+                stored = found.get(name)
+                self._users[name] = _decode(stored.state) if stored else User()
+                self._versions[name] = stored.version if stored else 0
+        return {name: self._users[name] for name in wanted}
+
+    def rows(self, users: Mapping[str, User]) -> dict[str, StoredUser]:
+        """These states as rows to write, each one version above the row that it was read from."""
+        return {name: StoredUser(_encode(user), self._versions[name] + 1) for name, user in users.items()}
+
+    def keep(self, rows: Mapping[str, StoredUser]) -> None:
+        """These rows were committed; what has not been used for longest makes room."""
+        for name, row in rows.items():
+            self._versions[name] = row.version
+            self._users.move_to_end(name)
+        while len(self._users) > self._capacity:
+            name, _ = self._users.popitem(last=False)
+            del self._versions[name]
+
+    def clear(self) -> None:
+        """Read everyone anew: a batch failed, or another process has changed some of them."""
+        self._users.clear()
+        self._versions.clear()

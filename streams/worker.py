@@ -1,0 +1,249 @@
+"""The worker loop: "agent over a topic" becomes batches that are worked, committed and acknowledged, once each."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+import faust
+import sqlalchemy as sa
+
+from streams.signals import StopSignals
+from streams.store import Effect, Fenced, Partition, Position, Progress, Store
+from streams.transport import App, Consumer, Part, Poll, add_agent, make_app
+
+log = logging.getLogger(__name__)
+
+# Exit codes, after sysexits(3) where one fits.
+EXIT_BUG = 70
+EXIT_TRY_AGAIN = 75
+EXIT_CONFIGURATION = 78
+
+DATABASE_PATIENCE_SECONDS = 60.0
+SHUTDOWN_SECONDS = 8.0
+
+Commit = Callable[[Effect], None]
+
+
+class Handler(Protocol):
+    """What an application does with a batch. Called on the worker thread, one batch at a time."""
+
+    def work(self, topic: str, parts: Sequence[Part], commit: Commit) -> None:
+        """Work these records.
+
+        Effects go to SQL through `commit`, together with the batch's offsets and at most once; outputs must be
+        acknowledged by Kafka before that. A handler that keeps its effects in memory does not call it, and makes
+        offsets durable with its own checkpoint. A database error makes the batch be worked again from the start.
+        """
+
+    def assigned(self, at: Mapping[Partition, int]) -> Mapping[Partition, int]:
+        """These partitions are ours now, and SQL holds all before these offsets.
+
+        Returns:
+            Where to read on: the same, unless what the handler holds in memory is ahead of SQL or behind it.
+        """
+
+
+class LogTruncated(Exception):
+    """A stored offset lies beyond the end of its partition: the topic was made anew, or this is another cluster."""
+
+    def __init__(self, topic: str, partition: int, stored: int, begin: int, end: int) -> None:
+        self.topic, self.partition, self.stored, self.begin, self.end = topic, partition, stored, begin, end
+        super().__init__(
+            f"topic {topic}, partition {partition}: the database says that all before offset {stored} is worked, "
+            f"but the log holds only {begin} to {end}. Was the topic made anew, or is this another cluster? "
+            "Use a fresh --data folder (or database) for it."
+        )
+
+
+def stop_process(code: int, reason: str) -> NoReturn:
+    """End at once, saying why; the supervisor starts a fresh process, and SQL decides where it begins."""
+    log.critical("%s", reason)
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+class Worker:
+    """Runs one application: a Faust app whose agents hand whole polls to a handler on one worker thread.
+
+    The one thread keeps order and keeps torch off the event loop; Faust's own thread goes on sending heartbeats
+    however long a batch takes.
+
+    Attributes:
+        ready: no batch is worked before the application sets it.
+    """
+
+    def __init__(
+        self,
+        application: str,
+        *,
+        broker: str,
+        store: Store,
+        handler: Handler,
+        topics: Collection[str],
+        records_per_partition: int,
+        coalesce_seconds: float,
+        data: Path,
+    ) -> None:
+        self.store = store
+        self.handler = handler
+        self.ready = asyncio.Event()
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
+        self.app: App = make_app(
+            application,
+            broker=broker,
+            ledger=self,
+            records_per_partition=records_per_partition,
+            coalesce_seconds=coalesce_seconds,
+            data=data,
+        )
+        for topic in topics:
+            add_agent(self.app, topic, self._agent)
+
+    @property
+    def consumer(self) -> Consumer:
+        consumer: Consumer = self.app.consumer
+        return consumer
+
+    # The ledger: asked by the transport after every assignment
+
+    def claim(self, partitions: Collection[Partition]) -> Mapping[Partition, Position]:
+        return self.store.claim(partitions)
+
+    async def settle(
+        self, positions: Mapping[Partition, Position], begins: Mapping[Partition, int], ends: Mapping[Partition, int]
+    ) -> Mapping[Partition, int]:
+        """Read on where SQL says. Records that retention removed first are counted and reported, never jumped over."""
+        at: dict[Partition, int] = {}
+        for key, position in positions.items():
+            stored, begin, end = position.next, begins[key], ends[key]
+            if stored is not None and stored > end:
+                stop_process(EXIT_CONFIGURATION, str(LogTruncated(*key, stored, begin, end)))
+            if stored is not None and stored < begin:
+                self._report_lost(key, position.claim, stored, begin)
+            at[key] = begin if stored is None else max(stored, begin)
+        return await asyncio.get_running_loop().run_in_executor(self.thread, self.handler.assigned, at)
+
+    def _report_lost(self, key: Partition, claim: int, stored: int, begin: int) -> None:
+        topic, partition = key
+        log.critical(
+            "topic %s, partition %d: %d records are lost (offsets %d to %d): retention removed them unread",
+            topic, partition, begin - stored, stored, begin - 1,
+        )  # fmt: skip
+        self.store.commit(
+            [Progress(topic, partition, stored, begin, claim)],
+            lambda connection: self.store.add_tallies(connection, topic, {(partition, "lost"): begin - stored}),
+        )
+
+    # The loop of every agent
+
+    async def _agent(self, stream: Any) -> None:
+        try:
+            await self.ready.wait()
+            async for poll in stream:
+                await self._take(poll)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            # Crash-only: Faust would restart the agent and drop the batch.
+            traceback.print_exc()
+            stop_process(EXIT_BUG, "an agent failed; see the traceback above")
+
+    async def _take(self, poll: Poll) -> None:
+        loop, consumer = asyncio.get_running_loop(), self.consumer
+        began, pause = loop.time(), 0.05
+        while not self.app.should_stop:
+            if poll.epoch != consumer.epoch:
+                return  # fetched before the newest seek: these records come again
+            parts = [part for part in poll.parts if part.key in consumer.done]
+            for part in parts:
+                if part.follows != consumer.done[part.key]:
+                    stop_process(
+                        EXIT_TRY_AGAIN,
+                        f"a batch of {part.topic} {part.partition} was lost: worked up to {consumer.done[part.key]}, "
+                        f"the next one follows {part.follows}",
+                    )
+            if not parts:
+                return
+            claims = {part.key: consumer.claims[part.key] for part in parts}
+            try:
+                durable = await loop.run_in_executor(self.thread, self._work, poll.topic, parts, claims)
+            except Fenced as fenced:
+                log.warning("%s", fenced)
+                if poll.epoch == consumer.epoch:
+                    for key in fenced.partitions:
+                        consumer.done.pop(key, None)
+                continue  # the other partitions of this batch are still ours
+            except sa.exc.DBAPIError as error:
+                reason = str(error.orig or error).splitlines()[0]
+                if loop.time() - began > DATABASE_PATIENCE_SECONDS:
+                    stop_process(EXIT_TRY_AGAIN, f"the database fails for {DATABASE_PATIENCE_SECONDS:.0f} s: {reason}")
+                log.warning("the database fails, the batch is worked again in %.2f s: %s", pause, reason)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 2.0)
+                continue
+            if poll.epoch == consumer.epoch:  # a seek may have come while we worked
+                for part in parts:
+                    consumer.done[part.key] = part.next
+                    if durable:
+                        consumer.durable[part.key] = part.next
+            return
+
+    def _work(self, topic: str, parts: Sequence[Part], claims: Mapping[Partition, int]) -> bool:
+        """On the worker thread; returns whether the handler committed."""
+        committed = False
+
+        def commit(effect: Effect) -> None:
+            nonlocal committed
+            progress = [Progress(*part.key, part.follows, part.next, claims[part.key]) for part in parts]
+            self.store.commit(progress, effect)
+            committed = True
+
+        self.handler.work(topic, parts, commit)
+        return committed
+
+    # The process
+
+    def run(self, stops: StopSignals, before_exit: Callable[[], None] | None = None) -> NoReturn:
+        """Run until a stop signal, then stop cleanly within `SHUTDOWN_SECONDS`, and end the process.
+
+        Args:
+            before_exit: called on the worker thread after the last batch, if nothing has failed.
+        """
+        worker = faust.Worker(self.app, override_logging=False, redirect_stdouts=False, quiet=True)
+        worker.spinner = None
+
+        def stop() -> None:
+            deadline = threading.Timer(SHUTDOWN_SECONDS, stop_process, (EXIT_TRY_AGAIN, "stopping took too long"))
+            deadline.daemon = True
+            deadline.start()
+            worker.loop.call_soon_threadsafe(worker._schedule_shutdown, signal.SIGTERM)
+
+        stops.then(stop)
+        code = 0
+        try:
+            worker.execute_from_commandline()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0
+        except BaseException:
+            traceback.print_exc()
+            code = EXIT_BUG
+        if code == 0 and before_exit is not None:
+            try:
+                self.thread.submit(before_exit).result()
+            except (Fenced, sa.exc.DBAPIError) as error:
+                log.warning("not saved at the end: %s", error)
+        self.thread.shutdown(wait=True)
+        logging.shutdown()
+        sys.stderr.flush()
+        os._exit(code)

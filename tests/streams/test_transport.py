@@ -1,0 +1,82 @@
+"""The fence around Faust: the private names that we rely on exist, so that another version fails here first."""
+
+from __future__ import annotations
+
+import inspect
+from importlib.metadata import version
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer.fetcher import Fetcher
+from faust.transport.consumer import Consumer
+from faust.transport.drivers import aiokafka as driver
+
+from streams import transport
+
+
+def test_the_versions_are_those_that_the_fence_was_built_for() -> None:
+    assert (version("faust-streaming"), version("aiokafka")) == ("0.15.3", "0.14.0")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (Consumer, "perform_seek"),
+        (Consumer, "ack"),
+        (Consumer, "commit"),
+        (Consumer, "_drain_messages"),
+        (Consumer, "_get_active_partitions"),
+        (driver.Consumer, "seek_to_committed"),
+        (driver.Consumer, "_new_consumer_thread"),
+        (driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
+        (driver.AIOKafkaConsumerThread, "_fetch_records"),
+        (driver.AIOKafkaConsumerThread, "_ensure_consumer"),
+        (driver.AIOKafkaConsumerThread, "call_thread"),
+        (Fetcher, "fetched_records"),
+    ],
+)
+def test_what_is_overridden_or_called_exists(owner: type, name: str) -> None:
+    assert callable(getattr(owner, name))
+
+
+def test_what_is_overridden_takes_the_same_arguments() -> None:
+    for name in ("commit", "perform_seek", "ack", "_drain_messages"):
+        ours, theirs = (list(inspect.signature(getattr(c, name)).parameters) for c in (transport.Consumer, Consumer))
+        assert ours == theirs, name
+    fetch = [
+        list(inspect.signature(thread._fetch_records).parameters)
+        for thread in (transport.ConsumerThread, driver.AIOKafkaConsumerThread)
+    ]
+    assert fetch[0] == fetch[1]
+
+
+def test_the_settings_that_faust_does_not_offer_are_read_when_the_consumer_starts() -> None:
+    source = inspect.getsource(AIOKafkaConsumer)
+    for name in ("_isolation_level", "_fetch_max_wait_ms", "_partition_assignment_strategy"):
+        assert source.count(name) >= 2, name
+    assert "_prefetch_backoff" in inspect.getsource(Fetcher)
+
+
+class Member:
+    """What an assignor sees of a member of the group."""
+
+    def __init__(self, *subscription: str) -> None:
+        self.subscription = subscription
+
+
+class Cluster:
+    """Partitions of topics."""
+
+    def __init__(self, **partitions: int) -> None:
+        self._partitions = partitions
+
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        return set(range(self._partitions[topic])) if topic in self._partitions else None
+
+
+def test_partitions_of_one_number_go_to_one_member_and_all_are_given() -> None:
+    members = {name: Member("shop", "video") for name in ("a", "b", "c")}
+    given = transport.SameNumberTogether.assign(Cluster(shop=8, video=8), members)
+    by_member = {name: dict(each.assignment) for name, each in given.items()}
+    assert all(share["shop"] == share["video"] for share in by_member.values())
+    assert sorted(p for share in by_member.values() for p in share["shop"]) == list(range(8))

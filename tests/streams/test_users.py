@@ -1,0 +1,120 @@
+"""What is remembered of a user."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.events import Event
+from schemas.settings import Serve
+from schemas.tables import Table
+from streams.store import Store, open_engine
+from streams.users import User, UserCache
+
+LIMITS = Serve(history=5, seen=4, event_ids=3)
+
+
+def event(item: str = "i1", *, weight: float = 1.0, time: float = 0.0, event_id: str | None = None) -> Event:
+    return Event(user_id="u", item_id=item, event="view", weight=weight, time=time, event_id=event_id)
+
+
+def test_an_example_holds_the_history_as_it_was_before_its_event() -> None:
+    user = User()
+    user.apply(event("a", time=1.0), "shop", LIMITS)
+    user.apply(event("b", time=2.0), "video", LIMITS)
+    example = user.example(event("c", time=3.0), "shop", 4, 99, length=20, repeat=False)
+    assert (example.history, example.history_scenarios, example.history_times) == (
+        ["a", "b"],
+        ["shop", "video"],
+        [1, 2],
+    )
+    assert (example.partition, example.offset, example.item_id, example.excluded) == (4, 99, "c", ["a"])
+
+
+def test_the_history_given_to_an_example_is_the_newest_part() -> None:
+    user = User()
+    for item in "abc":
+        user.apply(event(item), "shop", LIMITS)
+    assert user.example(event("d"), "shop", 0, 0, length=2, repeat=False).history == ["b", "c"]
+
+
+def test_a_dislike_excludes_for_good_and_is_no_taste() -> None:
+    user = User()
+    user.apply(event("a", weight=-1.0), "shop", LIMITS)
+    user.apply(event("a", weight=3.0), "shop", LIMITS)
+    assert user.excluded("shop", repeat=True) == ["a"]
+    assert user.excluded("video", repeat=False) == []
+    disliked = User()
+    disliked.apply(event("b", weight=-1.0), "shop", LIMITS)
+    assert disliked.items == []
+
+
+def test_items_acted_on_may_return_only_where_repeats_are_allowed() -> None:
+    user = User()
+    user.apply(event("a"), "shop", LIMITS)
+    assert user.excluded("shop", repeat=False) == ["a"]
+    assert user.excluded("shop", repeat=True) == []
+
+
+def test_an_event_id_is_forgotten_after_as_many_others_as_are_kept() -> None:
+    user = User()
+    for number in range(3):
+        user.apply(event(event_id=f"e{number}"), "shop", LIMITS)
+    assert all(user.has_event_id(f"e{number}") for number in range(3))
+    user.apply(event(event_id="e3"), "video", LIMITS)
+    assert not user.has_event_id("e0")
+    assert user.has_event_id("e3")
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["shop", "video"]), st.booleans()), max_size=60))
+def test_a_state_never_grows_past_its_caps(acts: list[tuple[int, str, bool]]) -> None:
+    user = User()
+    for number, (item, scenario, liked) in enumerate(acts):
+        user.apply(event(f"i{item}", weight=1.0 if liked else -1.0, event_id=str(number)), scenario, LIMITS)
+    assert len(user.items) == len(user.scenarios) == len(user.times) <= LIMITS.history
+    assert all(len(acted) <= LIMITS.seen for acted in user.acted.values())
+    assert len(user.event_ids) <= 8 * LIMITS.event_ids
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    engine = open_engine(f"sqlite:///{tmp_path / 'users.db'}")
+    Table.metadata.create_all(engine)
+    return Store(engine, "serve", "me")
+
+
+def test_what_a_failed_batch_did_to_users_is_gone_once_the_cache_is_cleared(store: Store) -> None:
+    cache = UserCache(store, 10)
+    cache.load(["u"])["u"].apply(event("a"), "shop", LIMITS)
+    cache.clear()
+    assert cache.load(["u"])["u"].items == []
+    store.close()
+
+
+def test_a_committed_state_is_read_back_without_asking_the_database(store: Store) -> None:
+    cache = UserCache(store, 10)
+    users = cache.load(["u"])
+    users["u"].apply(event("a"), "shop", LIMITS)
+    rows = cache.rows(users)
+    with store.engine.begin() as connection:
+        store.save_users(connection, rows)
+    cache.keep(rows)
+    with store.engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM users"))
+    assert cache.load(["u"])["u"].items == ["a"]
+    assert cache.rows(users)["u"].version == 2
+    cache.clear()
+    assert cache.load(["u"])["u"].items == []
+    store.close()
+
+
+def test_the_cache_keeps_the_users_used_last(store: Store) -> None:
+    cache = UserCache(store, 2)
+    for name in ("a", "b", "c"):
+        cache.keep(cache.rows(cache.load([name])))
+    assert len(cache) == 2
+    store.close()
