@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
@@ -13,6 +14,7 @@ Wire = TypeVar("Wire", bound=msgspec.Struct)
 MAX_ID_BYTES = 256
 MAX_RECORD_BYTES = 1 << 20
 FUTURE_TOLERANCE_SECONDS = 300.0
+EARLIEST_TIME = datetime(1, 1, 1, tzinfo=UTC).timestamp()
 
 UNKNOWN_FIELDS = "unknown_fields"
 CLAMPED_TIMES = "clamped_times"
@@ -111,10 +113,10 @@ def parse_time(field: str, value: str | float, received: float, counts: Counter[
     """
     if isinstance(value, str):
         try:
-            moment = datetime.fromisoformat(value)
-            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        except (ValueError, OverflowError):
+            moment = _parse_moment(value)
+        except ValueError:
             raise Refused("bad-time", f"{field} {value[:40]!r} is neither RFC 3339 nor an epoch number") from None
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     else:
         size = abs(value)
         scale = 1.0 if size <= MILLISECONDS_ABOVE else 1e3 if size <= MICROSECONDS_ABOVE else 1e6
@@ -122,7 +124,20 @@ def parse_time(field: str, value: str | float, received: float, counts: Counter[
             seconds = value / scale
         except OverflowError:
             raise Refused("bad-time", f"{field} is a number of too many digits") from None
+    if seconds < EARLIEST_TIME:
+        raise Refused("bad-time", f"{field} lies before the year 1")
     if seconds > received + FUTURE_TOLERANCE_SECONDS:
         counts[CLAMPED_TIMES] += 1
         return received
     return seconds
+
+
+_LEAP_SECOND = re.compile(r"(:\d\d):60")
+
+
+def _parse_moment(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        # RFC 3339 also knows small letters, and the leap second, which epoch time counts as the one before it.
+        return datetime.fromisoformat(_LEAP_SECOND.sub(r"\1:59", text.upper(), count=1))

@@ -37,8 +37,8 @@ class _Wire(msgspec.Struct, kw_only=True):
     timestamp: str | int | float | None = None
     event_id: str | int | None = None
     value: float | None = None
-    recommendation_id: str | None = None
-    context: msgspec.Raw | None = None
+    recommendation_id: str | int | None = None
+    context: msgspec.Raw = msgspec.Raw()
 
 
 _decoder = WireDecoder(_Wire)
@@ -70,7 +70,9 @@ def decode_event(
             time=received if wire.timestamp is None else parse_time("timestamp", wire.timestamp, received, counts),
             event_id=None if wire.event_id is None else parse_id("event_id", wire.event_id),
             value=wire.value,
-            recommendation_id=wire.recommendation_id,
+            recommendation_id=(
+                None if wire.recommendation_id is None else parse_id("recommendation_id", wire.recommendation_id)
+            ),
         )
     except Refused as refused:
         return refused.invalid

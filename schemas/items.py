@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import msgspec
 
 from schemas.decoding import Invalid, Refused, WireDecoder, parse_id, parse_time
 
 MAX_TEXT_CHARACTERS = 8192
+MAX_NAMES = 1000
 
 
 class Item(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -40,10 +42,10 @@ class _Wire(msgspec.Struct, kw_only=True):
     title: str | None = None
     text: str | None = None
     categories: list[str | int] | None = None
-    scenarios: list[str] | None = None
+    scenarios: list[str | int] | None = None
     hidden: bool | None = None
     published_at: str | int | float | None = None
-    attributes: dict[str, str | int | float | bool | list[str | int | float] | None] | None = None
+    attributes: dict[str, Any] | None = None
 
 
 _decoder = WireDecoder(_Wire)
@@ -64,13 +66,20 @@ def decode_item(value: bytes, received: float, counts: Counter[str]) -> Item | I
             item_id=parse_id("item_id", wire.item_id),
             title=(wire.title or "").replace("\0", "")[:MAX_TEXT_CHARACTERS],
             text=(wire.text or "").replace("\0", "")[:MAX_TEXT_CHARACTERS],
-            categories=tuple(dict.fromkeys(parse_id("categories", name) for name in wire.categories or ())),
-            scenarios=None if wire.scenarios is None else tuple(dict.fromkeys(wire.scenarios)),
+            categories=_names("categories", wire.categories or []),
+            scenarios=None if wire.scenarios is None else _names("scenarios", wire.scenarios),
             hidden=bool(wire.hidden),
             published_at=None if published is None else parse_time("published_at", published, received, counts),
         )
     except Refused as refused:
         return refused.invalid
+
+
+def _names(field: str, values: list[str | int]) -> tuple[str, ...]:
+    """Each name once, in the order given."""
+    if len(values) > MAX_NAMES:
+        raise Refused("too-many", f"{field} has {len(values)} names; at most {MAX_NAMES} are allowed")
+    return tuple(dict.fromkeys(parse_id(field, value) for value in values))
 
 
 def decode_item_key(key: bytes | None) -> str | Invalid:

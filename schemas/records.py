@@ -78,7 +78,7 @@ class Weights(msgspec.Struct, array_like=True):
         vectors_through: the vectors topic must have been read up to this offset for the item side to match.
         published_with: the scenarios whose weights belong to the same publication; they are put to use together.
         trained_through: "topic:partition" of events → last offset learnt from.
-        recall: prequential recall@10 of recent examples, None before the first.
+        recall: prequential recall@10 of recent examples, None before the first; `hits` of `tested` over all.
         examples: how many this scenario has learnt from.
         tensors: safetensors bytes of trunk, head and mixer.
     """
@@ -94,6 +94,8 @@ class Weights(msgspec.Struct, array_like=True):
     published_with: list[str]
     trained_through: dict[str, int]
     recall: float | None
+    tested: int
+    hits: int
     examples: int
     tensors: bytes
 

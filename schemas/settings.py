@@ -113,7 +113,12 @@ class Learn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     recall_window: Annotated[
         PositiveInt, Meta(description="Recent examples over which prequential recall is averaged.")
     ] = 2000
-    device: Annotated[str, Meta(description='"cpu", "cuda", or "auto": CUDA where there is a GPU.')] = "auto"
+    device: Annotated[
+        str,
+        Meta(
+            pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$", description='"cpu", "cuda", or "auto": CUDA where there is a GPU.'
+        ),
+    ] = "auto"
     threads: Annotated[PositiveInt, Meta(description="CPU threads of one LEARN process.")] = 1
     seed: Annotated[int, Meta(description="Seed of everything random.")] = 0
 

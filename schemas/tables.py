@@ -68,7 +68,11 @@ class CatalogueItem(Table):
 
 
 class PublishedHead(Table):
-    """The newest publication of each scenario, for status and dashboards."""
+    """The newest publication of each scenario, for status and dashboards.
+
+    Attributes:
+        recall: prequential recall@10 of recent examples; `hits` of `tested` over all examples ever.
+    """
 
     __tablename__ = "heads"
 
@@ -78,6 +82,8 @@ class PublishedHead(Table):
     step: Mapped[int] = mapped_column(BigInteger)
     published_at: Mapped[float] = mapped_column(Float)
     recall: Mapped[float | None] = mapped_column(Float)
+    tested: Mapped[int] = mapped_column(BigInteger)
+    hits: Mapped[int] = mapped_column(BigInteger)
     examples: Mapped[int] = mapped_column(BigInteger)
 
 

@@ -1,0 +1,67 @@
+"""What our processes say to each other reads back as it was written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.records import (
+    Example,
+    ItemVector,
+    Weights,
+    decode_example,
+    decode_item_vector,
+    decode_weights,
+    encode,
+)
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
+NUMBERS = st.floats(allow_nan=False)
+COUNTS = st.integers(0, 2**63 - 1)
+BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
+    str: TEXTS,
+    int: COUNTS,
+    float: NUMBERS,
+    bool: st.booleans(),
+    bytes: st.binary(max_size=20),
+    list[str]: st.lists(TEXTS, max_size=3),
+    list[float]: st.lists(NUMBERS, max_size=3),
+    dict[str, int]: st.dictionaries(TEXTS, COUNTS, max_size=3),
+    str | None: st.none() | TEXTS,
+    float | None: st.none() | NUMBERS,
+}
+
+
+def any_of(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
+    return st.builds(kind, **{field.name: BY_TYPE[field.type] for field in msgspec.structs.fields(kind)})
+
+
+@given(any_of(Example))
+def test_an_example_reads_back_as_it_was_written(example: Example) -> None:
+    assert decode_example(encode(example)) == example
+
+
+@given(any_of(ItemVector))
+def test_an_item_vector_reads_back_as_it_was_written(vector: ItemVector) -> None:
+    assert decode_item_vector(encode(vector)) == vector
+
+
+@given(any_of(Weights))
+def test_weights_read_back_as_they_were_written(weights: Weights) -> None:
+    assert decode_weights(encode(weights)) == weights
+
+
+@given(any_of(Example))
+def test_an_example_of_an_older_version_lacks_only_what_may_be_left_out(example: Example) -> None:
+    fields: list[Any] = msgspec.msgpack.decode(encode(example))
+    example.recommendation_id = None
+    assert decode_example(msgspec.msgpack.encode(fields[:-1])) == example
+
+
+def test_a_record_of_another_kind_is_not_taken_for_one() -> None:
+    with pytest.raises(msgspec.ValidationError):
+        decode_weights(encode(Example(0, 0, "u", 0.0, "view", "i", 1.0, [], [], [], [])))
