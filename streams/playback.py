@@ -1,0 +1,521 @@
+"""Playback: real history into the topics, items first, then events at any speed, and an account of every row."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from threading import Event as Signal
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from schemas.decoding import CLAMPED_TIMES, Invalid
+from schemas.errors import ExplainedError
+from schemas.events import Event, decode_event
+from schemas.items import decode_item
+from schemas.settings import Settings
+from schemas.topics import Topics
+from streams.administration import ensure_topics
+from streams.outbox import Outbox, PublishFailed
+from streams.sources import History, Row, open_history
+
+CONNECT_SECONDS = 20.0
+UNACKNOWLEDGED_ROWS = 10_000
+"""Rows that are sent before their acknowledgement is waited for."""
+LINES_SHOWN = 20
+NAMES_COUNTED = 10_000
+LONG_WAIT_SECONDS = 1.0
+
+
+class ScenarioUnclear(ExplainedError):
+    """It cannot be told which scenarios the events are for."""
+
+    def __init__(self, source: str, found: Mapping[str, int], configured: Iterable[str]) -> None:
+        self.source, self.found, self.configured = source, dict(found), tuple(configured)
+        names = _some(f'"{name}" ({count:,} rows)' for name, count in sorted(found.items(), key=lambda each: -each[1]))
+        says = f"its events are of the scenarios {names}" if found else "its events name no scenario"
+        add = ", or add its scenarios to headstream.toml, each as a section scenarios.NAME" if found else ""
+        super().__init__(
+            f"{source}: {says}; configured are {', '.join(self.configured)}. "
+            f"Say --scenario NAME to put everything into one of these{add}. Nothing was published."
+        )
+
+
+class ScenarioNotConfigured(ExplainedError):
+    """The scenario that everything should go into does not exist."""
+
+    def __init__(self, scenario: str, configured: Iterable[str]) -> None:
+        self.scenario, self.configured = scenario, tuple(configured)
+        super().__init__(f'scenario "{scenario}" is not configured; allowed are {", ".join(self.configured)}')
+
+
+class UnknownEvents(ExplainedError):
+    """Rows speak of kinds of events that their scenario does not know; nothing was published."""
+
+    def __init__(self, source: str, found: Mapping[tuple[str, str], int], settings: Settings) -> None:
+        self.source, self.found = source, dict(found)
+        most = sorted(found.items(), key=lambda each: -each[1])
+        names = _some(f'"{name}" in scenario "{scenario}" ({count:,} rows)' for (scenario, name), count in most)
+        scenario, name = most[0][0]
+        super().__init__(
+            f"{source}: events that no scenario's configuration lists: {names}. Give each a weight in headstream.toml, "
+            f'such as "{name}" = 1.0 among the events of scenarios.{scenario}, or say --event NAME to take all rows '
+            f"for one of {', '.join(settings.scenarios[scenario].events)}. Nothing was published."
+        )
+
+
+class NothingTaken(ExplainedError):
+    """Not one event of the source could be taken."""
+
+    def __init__(self, report: PlaybackReport) -> None:
+        self.report = report
+        super().__init__("\n".join([f"{report.source}: not one event was taken", *report.sentences()]))
+
+
+class PlaybackFailed(ExplainedError):
+    """Kafka stopped taking records in the middle."""
+
+    def __init__(self, broker: str, acknowledged: int, reason: str) -> None:
+        self.broker, self.acknowledged, self.reason = broker, acknowledged, reason
+        super().__init__(
+            f"{reason} (broker {broker}). {acknowledged:,} events are acknowledged; of the next "
+            f"{UNACKNOWLEDGED_ROWS:,} some may have arrived"
+        )
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Rows that were refused for one reason.
+
+    Attributes:
+        lines: of the first `LINES_SHOWN` of them.
+        example: the decoder's sentence about the first.
+    """
+
+    count: int
+    lines: tuple[int, ...]
+    example: str
+
+
+class PlaybackReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of every row.
+
+    Attributes:
+        taken: events that Kafka has acknowledged; `scenarios` counts them by scenario.
+        refused: events that SERVE would not take, by the decoder's code; they were not published.
+        clamped: events taken whose time lies in the future; the time of their arrival will stand in for it.
+        seconds: from the first event to the last acknowledgement.
+        stopped: whether it ended before the source did, because it was asked to.
+        notices: decisions that a person should know of; the playback has shown them when it began.
+    """
+
+    source: str
+    taken: int
+    scenarios: dict[str, int]
+    refused: dict[str, Refusal]
+    clamped: int
+    items: int
+    items_refused: dict[str, Refusal]
+    seconds: float
+    stopped: bool
+    notices: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return msgspec.to_builtins(self)  # type: ignore[no-any-return]
+
+    def sentences(self) -> Iterator[str]:
+        """For people, most important first."""
+        where = ", ".join(f"{name} {count:,}" for name, count in self.scenarios.items())
+        rate = self.taken / self.seconds if self.seconds else 0.0
+        stopped = "stopped: " if self.stopped else ""
+        yield (
+            f"{stopped}{self.taken:,} events published in {self.seconds:.1f} s ({rate:,.0f}/s)"
+            f"{': ' + where if where else ''}; {self.items:,} items"
+        )
+        if self.clamped:
+            yield f"{self.clamped:,} events have a time in the future: the time of their arrival stands in for it"
+        for kind, refusals in (("events", self.refused), ("items", self.items_refused)):
+            for code, refusal in refusals.items():
+                lines = ", ".join(map(str, refusal.lines)) + (", …" if refusal.count > len(refusal.lines) else "")
+                yield f"{refusal.count:,} {kind} refused, {code}: {refusal.example} (lines {lines})"
+
+    def print(self, console: Console) -> None:
+        for sentence in self.sentences():
+            console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def play(
+    settings: Settings,
+    broker: str,
+    source: str,
+    *,
+    scenario: str | None = None,
+    event: str | None = None,
+    items: Path | None = None,
+    speed: float | None = None,
+    limit: int | None = None,
+    progress: Console | None = None,
+    stop: Signal,
+) -> PlaybackReport:
+    """Publish a history: its items, then its events in their order, each with its own time.
+
+    Args:
+        source: as `open_history` takes it.
+        scenario: put everything into this one.
+        event: take all events for this kind.
+        speed: multiple of real time; None is as fast as Kafka takes them.
+        limit: rows of events to read at most.
+        stop: ends the playback in good order; the report then says how far it came.
+
+    Raises:
+        ExplainedError: it cannot be done; unless it is `PlaybackFailed` or `NothingTaken`, nothing was published.
+        BrokerUnreachable, PartitionsMismatch, TopicRefused: as `ensure_topics`.
+    """
+    history = open_history(source, items=items, event=event)
+    survey = look_through(islice(history.events(), limit))
+    route = choose_route(history, survey, settings, scenario)
+    topics = Topics(settings)
+    ensure_topics(broker, topics.all(), settings.kafka.replication, timeout=CONNECT_SECONDS)
+    outbox = Outbox(broker, timeout=CONNECT_SECONDS)
+    playback = _Playback(settings, topics, outbox, route, stop)
+    with _bar(progress) as bar:
+        for notice in route.notices:
+            bar.console.print(notice, markup=False, highlight=False, soft_wrap=True)
+        began = time.monotonic()
+        try:
+            playback.publish_items(history.items(), survey)
+            task = bar.add_task(history.name, total=survey.rows, rate="")
+            began = time.monotonic()
+            playback.publish_events(islice(history.events(), limit), Pace(speed), _Meter(bar, task))
+        except PublishFailed as failed:
+            raise PlaybackFailed(broker, playback.acknowledged, failed.reason) from None
+        finally:
+            outbox.close()
+    report = playback.report(history.name, time.monotonic() - began)
+    if not report.taken and report.refused and not report.stopped:
+        raise NothingTaken(report)
+    return report
+
+
+# What there is, and where it goes
+
+
+@dataclass
+class Survey:
+    """What a first reading finds.
+
+    Attributes:
+        names: rows by scenario and event, as the source has them.
+        places: for each item the scenarios of its events.
+    """
+
+    rows: int = 0
+    names: Counter[tuple[str | None, str]] = field(default_factory=Counter)
+    places: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def scenarios(self) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for (scenario, _), count in self.names.items():
+            if scenario is not None:
+                found[scenario] += count
+        return found
+
+
+def look_through(rows: Iterable[Row]) -> Survey:
+    """Read once without publishing, so that what the configuration does not know is known before."""
+    survey = Survey()
+    shared: dict[frozenset[str], frozenset[str]] = {}  # many items have few combinations of scenarios
+    for row in rows:
+        survey.rows += 1
+        record = row.record
+        if isinstance(record, Invalid):
+            continue
+        name = record.get("event")
+        if isinstance(name, str) and name:
+            key = (row.scenario, name)
+            if key in survey.names or len(survey.names) < NAMES_COUNTED:
+                survey.names[key] += 1
+        if row.scenario is not None:
+            item_id = str(record.get("item_id"))
+            known = survey.places.get(item_id, frozenset())
+            if row.scenario not in known:
+                places = known | {row.scenario}
+                survey.places[item_id] = shared.setdefault(places, places)
+    return survey
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where rows go: all into one scenario, or each into its own.
+
+    Attributes:
+        scenario: the one; None is each its own.
+    """
+
+    scenario: str | None
+    configured: frozenset[str]
+    notices: tuple[str, ...] = ()
+
+    def of(self, row: Row) -> str | Invalid:
+        if self.scenario is not None:
+            return self.scenario
+        if row.scenario in self.configured:
+            return row.scenario
+        known = ", ".join(sorted(self.configured))
+        return Invalid("unknown-scenario", f'scenario "{row.scenario or ""}" is not one of {known}')
+
+
+def choose_route(history: History, survey: Survey, settings: Settings, scenario: str | None) -> Route:
+    """Decide where everything goes, or say why that cannot be decided.
+
+    A scenario or an event that a single row names is a slip of that row, which is then refused alone; one that several
+    rows name is meant, and publishing around it would lose it in silence.
+
+    Raises:
+        ScenarioNotConfigured, ScenarioUnclear, UnknownEvents
+    """
+    configured = frozenset(settings.scenarios)
+    if scenario is not None and scenario not in configured:
+        raise ScenarioNotConfigured(scenario, settings.scenarios)
+    found = survey.scenarios()
+    known = configured & found.keys()
+    if scenario is not None:
+        route = Route(scenario, configured)
+    elif known and all(count == 1 for name, count in found.items() if name not in configured):
+        route = Route(None, configured)
+    elif history.home is not None:
+        home = history.home if history.home in configured else next(iter(settings.scenarios))
+        notice = f'its own scenarios ({", ".join(sorted(found))}) are not configured: everything goes into "{home}"'
+        route = Route(home, configured, (notice,))
+    elif not found and len(configured) == 1:
+        (only,) = configured
+        route = Route(only, configured, (f'everything goes into "{only}", the only scenario',))
+    else:
+        raise ScenarioUnclear(history.name, found, settings.scenarios)
+    _check_events(history, survey, settings, route)
+    return route
+
+
+def _check_events(history: History, survey: Survey, settings: Settings, route: Route) -> None:
+    unknown: Counter[tuple[str, str]] = Counter()
+    any_known = False
+    for (own, name), count in survey.names.items():
+        target = route.scenario or own
+        if target not in route.configured or target is None:
+            continue
+        if name in settings.scenarios[target].events:
+            any_known = True
+        else:
+            unknown[target, name[:80]] += count
+    meant = {key: count for key, count in unknown.items() if count > 1 or not any_known}
+    if meant:
+        raise UnknownEvents(history.name, meant, settings)
+
+
+# Publishing
+
+
+class Pace:
+    """When an event is due: as long after the first one as their times are apart, divided by the speed."""
+
+    def __init__(self, speed: float | None) -> None:
+        self._speed = speed
+        self._began: tuple[float, float] | None = None
+
+    def wait_seconds(self, event_time: float, now: float) -> float:
+        """Seconds until an event is due.
+
+        Args:
+            event_time: its own time, epoch seconds.
+            now: a clock that never goes back, seconds.
+        """
+        if self._speed is None:
+            return 0.0
+        if self._began is None:
+            self._began = event_time, now
+        first, began = self._began
+        return max(0.0, began + (event_time - first) / self._speed - now)
+
+
+class _Tally:
+    """Counts rows that were refused, by reason, and remembers the first lines of each."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._lines: dict[str, list[int]] = {}
+        self._examples: dict[str, str] = {}
+
+    def add(self, line: int, invalid: Invalid) -> None:
+        self._counts[invalid.code] += 1
+        self._examples.setdefault(invalid.code, invalid.message)
+        lines = self._lines.setdefault(invalid.code, [])
+        if len(lines) < LINES_SHOWN:
+            lines.append(line)
+
+    def refusals(self) -> dict[str, Refusal]:
+        return {
+            code: Refusal(count, tuple(self._lines[code]), self._examples[code])
+            for code, count in self._counts.most_common()
+        }
+
+
+class _Meter:
+    """Shows how many rows are done, and how fast."""
+
+    def __init__(self, bar: Progress, task: TaskID) -> None:
+        self._bar, self._task, self._began = bar, task, time.monotonic()
+
+    def show(self, rows: int) -> None:
+        rate = rows / max(time.monotonic() - self._began, 1e-3)
+        self._bar.update(self._task, completed=rows, rate=f"{rate:,.0f} events/s")
+
+
+class _Playback:
+    """One playback under way.
+
+    Attributes:
+        acknowledged: events that Kafka is known to hold.
+    """
+
+    def __init__(self, settings: Settings, topics: Topics, outbox: Outbox, route: Route, stop: Signal) -> None:
+        self._settings, self._topics, self._outbox, self._route, self._stop = settings, topics, outbox, route, stop
+        self._events_refused, self._items_refused = _Tally(), _Tally()
+        self._sent: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
+        self._items = 0
+        self.acknowledged = 0
+
+    def settle(self) -> None:
+        """Wait until all that was sent is acknowledged."""
+        self._outbox.flush()
+        self.acknowledged = self._sent.total()
+
+    def publish_items(self, rows: Iterable[Row], survey: Survey) -> None:
+        for row in rows:
+            if self._stop.is_set():
+                break
+            self._publish_item(row, survey)
+        self.settle()
+
+    def _publish_item(self, row: Row, survey: Survey) -> None:
+        if isinstance(row.record, Invalid):
+            self._items_refused.add(row.line, row.record)
+            return
+        where = self._scenarios_of(row, row.record, survey)
+        value = encode(row.record if where is None else {**row.record, "scenarios": where})
+        if isinstance(value, Invalid):
+            self._items_refused.add(row.line, value)
+            return
+        item = decode_item(value, time.time(), Counter())
+        if isinstance(item, Invalid):
+            self._items_refused.add(row.line, item)
+            return
+        self._outbox.send(self._topics.items, item.item_id.encode(), value)
+        self._items += 1
+
+    def _scenarios_of(self, row: Row, record: Mapping[str, Any], survey: Survey) -> list[str] | None:
+        """Where an item belongs: in the one scenario of all, or where it or its source says, or where it was used."""
+        if self._route.scenario is not None:
+            return [self._route.scenario]
+        if row.scenario is not None:
+            return [row.scenario]
+        if "scenarios" in record:
+            return None
+        places = survey.places.get(str(record.get("item_id")), frozenset())
+        return sorted(places & self._route.configured) or None
+
+    def publish_events(self, rows: Iterable[Row], pace: Pace, meter: _Meter) -> None:
+        weights = {name: each.events for name, each in self._settings.scenarios.items()}
+        topics = {name: self._topics.events(name) for name in self._settings.scenarios}
+        done = 0
+        for row in rows:
+            if self._stop.is_set():
+                break
+            done += 1
+            taken = self._take(row, weights)
+            if isinstance(taken, Invalid):
+                self._events_refused.add(row.line, taken)
+                continue
+            scenario, event, value, received = taken
+            # A time that was left out or lies in the future says nothing of when the event is due.
+            if event.time < received and (delay := pace.wait_seconds(event.time, time.monotonic())):
+                if delay > LONG_WAIT_SECONDS:
+                    self.settle()
+                meter.show(done - 1)
+                if self._stop.wait(delay):
+                    done -= 1
+                    break
+            self._outbox.send(topics[scenario], event.user_id.encode(), value)
+            self._sent[scenario] += 1
+            if done % UNACKNOWLEDGED_ROWS == 0:
+                self.settle()
+                meter.show(done)
+        self.settle()
+        meter.show(done)
+
+    def _take(self, row: Row, weights: Mapping[str, Mapping[str, float]]) -> tuple[str, Event, bytes, float] | Invalid:
+        """The scenario, the event as SERVE will see it, the record's value, and the time it was checked at."""
+        if isinstance(row.record, Invalid):
+            return row.record
+        scenario = self._route.of(row)
+        if isinstance(scenario, Invalid):
+            return scenario
+        value = encode(row.record)
+        if isinstance(value, Invalid):
+            return value
+        received = time.time()
+        event = decode_event(value, received, scenario, weights[scenario], self._counts)
+        return event if isinstance(event, Invalid) else (scenario, event, value, received)
+
+    def report(self, source: str, seconds: float) -> PlaybackReport:
+        return PlaybackReport(
+            source=source,
+            taken=self.acknowledged,
+            scenarios=dict(self._sent.most_common()),
+            refused=self._events_refused.refusals(),
+            clamped=self._counts[CLAMPED_TIMES],
+            items=self._items,
+            items_refused=self._items_refused.refusals(),
+            seconds=seconds,
+            stopped=self._stop.is_set(),
+            notices=self._route.notices,
+        )
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def encode(record: Mapping[str, Any]) -> bytes | Invalid:
+    """A record's value, or why there can be none."""
+    try:
+        return _encode(record)
+    except UnicodeEncodeError:
+        return Invalid("not-utf8", "the row holds bytes that are not UTF-8")
+    except OverflowError:
+        # Integers of more than 64 bits are ids; as text they are the same ids.
+        return encode({name: str(value) if isinstance(value, int) else value for name, value in record.items()})
+    except (TypeError, RecursionError) as error:
+        return Invalid("not-json", f"the row cannot be written as JSON: {error}")
+
+
+def _bar(console: Console | None) -> Progress:
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=console or Console(quiet=True),
+        disable=console is None,
+    )
+
+
+def _some(names: Iterable[str], most: int = 10) -> str:
+    shown = list(names)
+    return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")

@@ -1,0 +1,341 @@
+"""Every row of a history is published or accounted for, and what cannot work is said before anything is published."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from io import StringIO
+from pathlib import Path
+from threading import Event as Signal
+from typing import Any
+
+import msgspec
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from hypothesis import given
+from hypothesis import strategies as some
+from rich.console import Console
+
+from schemas.decoding import Invalid
+from schemas.events import Event, decode_event
+from schemas.settings import Kafka, Scenario, Settings
+from schemas.topics import Topics
+from streams.administration import BrokerUnreachable, end_offsets, ensure_topics
+from streams.playback import (
+    NothingTaken,
+    Pace,
+    PlaybackReport,
+    Refusal,
+    Route,
+    ScenarioNotConfigured,
+    ScenarioUnclear,
+    Survey,
+    UnknownEvents,
+    choose_route,
+    encode,
+    look_through,
+    play,
+)
+from streams.sources import Row
+
+WEIGHTS = {"view": 1.0, "like": 2.0, "rate": 1.0}
+
+
+def settings_of(prefix: str = "t.", scenarios: Sequence[str] = ("shop", "video")) -> Settings:
+    return Settings(
+        kafka=Kafka(prefix=prefix, partitions=2), scenarios={name: Scenario(events=WEIGHTS) for name in scenarios}
+    )
+
+
+class Past:
+    """A history made of events written as "scenario:event", one of each string."""
+
+    name = "the past"
+
+    def __init__(self, *events: str, home: str | None = None) -> None:
+        self.home = home
+        self._events = events
+
+    def items(self) -> Iterator[Row]:
+        return iter(())
+
+    def events(self) -> Iterator[Row]:
+        for line, each in enumerate(self._events, 1):
+            scenario, _, event = each.rpartition(":")
+            yield Row(line, scenario or None, {"user_id": "u", "item_id": f"i{line}", "event": event})
+
+
+def route_of(past: Past, settings: Settings, scenario: str | None = None) -> Route:
+    return choose_route(past, look_through(past.events()), settings, scenario)
+
+
+def write(path: Path, *lines: object) -> str:
+    path.write_text(
+        "".join((each if isinstance(each, str) else msgspec.json.encode(each).decode()) + "\n" for each in lines)
+    )
+    return str(path)
+
+
+def event(user: str | int, *, name: str = "view", **more: object) -> dict[str, Any]:
+    return {"user_id": user, "item_id": "i", "event": name, **more}
+
+
+def records_of(broker: str, topic: str) -> list[tuple[bytes | None, Any]]:
+    """Key and decoded value of all records that a topic holds, partition by partition."""
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": "tests", "enable.auto.commit": False})
+    found: list[tuple[bytes | None, Any]] = []
+    try:
+        for (_, partition), end in sorted(end_offsets(broker, [topic]).items()):
+            consumer.assign([TopicPartition(topic, partition, 0)])
+            for _ in range(end):
+                message = consumer.poll(20)
+                assert message is not None, f"{topic} has fewer records than it says"
+                found.append((message.key(), msgspec.json.decode(message.value() or b"null")))
+    finally:
+        consumer.close()
+    return found
+
+
+# Where everything goes
+
+
+def test_a_named_scenario_takes_everything() -> None:
+    route = route_of(Past("shop:view", "other:view", ":view"), settings_of(), "video")
+    assert [route.of(row) for row in Past("shop:view", ":view").events()] == ["video", "video"]
+
+
+def test_a_named_scenario_must_be_configured() -> None:
+    with pytest.raises(ScenarioNotConfigured, match="shop, video"):
+        route_of(Past("shop:view"), settings_of(), "vidoe")
+
+
+def test_configured_scenarios_of_the_source_are_its_own() -> None:
+    route = route_of(Past("shop:view", "video:view"), settings_of())
+    assert [route.of(row) for row in Past("shop:view", "video:view").events()] == ["shop", "video"]
+
+
+def test_scenarios_that_are_not_configured_are_listed_with_what_to_do() -> None:
+    with pytest.raises(ScenarioUnclear) as caught:
+        route_of(Past("shop:view", "feed:view", "feed:view"), settings_of())
+    assert caught.value.found == {"shop": 1, "feed": 2}
+    for part in ('"feed" (2 rows)', "configured are shop, video", "--scenario NAME"):
+        assert part in str(caught.value)
+
+
+def test_a_scenario_that_one_row_names_is_a_slip_of_that_row() -> None:
+    past = Past("shop:view", "shpo:view", ":view", "video:view")
+    found = [route_of(past, settings_of()).of(row) for row in past.events()]
+    assert [each.code if isinstance(each, Invalid) else each for each in found] == [
+        "shop", "unknown-scenario", "unknown-scenario", "video",
+    ]  # fmt: skip
+
+
+def test_without_any_scenario_the_only_one_configured_is_meant() -> None:
+    assert route_of(Past("view"), settings_of(scenarios=["news"])).scenario == "news"
+    with pytest.raises(ScenarioUnclear, match="name no scenario"):
+        route_of(Past("view"), settings_of())
+
+
+def test_a_source_with_a_home_goes_there_and_says_so() -> None:
+    past = Past("family:rate", "drama:rate", home="video")
+    route = route_of(past, settings_of())
+    assert route.scenario == "video"
+    assert 'everything goes into "video"' in route.notices[0]
+    assert route_of(past, settings_of(scenarios=["news", "shop"])).scenario == "news"
+    assert route_of(past, settings_of(scenarios=["family", "drama"])).scenario is None
+
+
+def test_events_that_nobody_configured_are_listed_with_counts_and_what_to_do() -> None:
+    with pytest.raises(UnknownEvents) as caught:
+        route_of(Past("favori", "favori", "view"), settings_of(), "shop")
+    assert caught.value.found == {("shop", "favori"): 2}
+    for part in (
+        '"favori" in scenario "shop" (2 rows)',
+        "among the events of scenarios.shop",
+        "--event NAME",
+        "view, like, rate",
+    ):
+        assert part in str(caught.value)
+
+
+def test_an_event_that_one_row_names_is_a_slip_unless_there_is_nothing_else() -> None:
+    assert route_of(Past("veiw", "view"), settings_of(), "shop").scenario == "shop"
+    with pytest.raises(UnknownEvents):
+        route_of(Past("veiw", "lkie"), settings_of(), "shop")
+
+
+def test_a_survey_knows_where_each_item_was_used() -> None:
+    survey = look_through([Row(1, "shop", event("u")), Row(2, "video", event("v")), Row(3, None, Invalid("x", "y"))])
+    assert survey == Survey(
+        rows=3, names=Counter({("shop", "view"): 1, ("video", "view"): 1}), places={"i": frozenset({"shop", "video"})}
+    )
+
+
+# Encoding and pace
+
+plain = some.text(some.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=64)
+
+
+@given(user=plain | some.integers(), item=plain | some.integers(), time=some.integers(1, 2_000_000_000))
+def test_what_is_encoded_is_what_serving_decodes(user: str | int, item: str | int, time: int) -> None:
+    value = encode({"user_id": user, "item_id": item, "event": "view", "timestamp": time})
+    assert isinstance(value, bytes)
+    decoded = decode_event(value, 2e9, "shop", WEIGHTS, Counter())
+    assert decoded == Event(user_id=str(user), item_id=str(item), event="view", weight=1.0, time=float(time))
+
+
+def test_bytes_that_are_no_text_are_refused_and_raise_nothing() -> None:
+    value = encode({"user_id": "\udcff"})
+    assert isinstance(value, Invalid)
+    assert value.code == "not-utf8"
+
+
+def test_events_are_due_as_far_apart_as_their_times_divided_by_the_speed() -> None:
+    pace = Pace(10.0)
+    assert pace.wait_seconds(1000.0, now=5.0) == 0.0
+    assert pace.wait_seconds(1020.0, now=5.5) == pytest.approx(1.5)
+    assert pace.wait_seconds(1010.0, now=7.0) == 0.0
+    assert pace.wait_seconds(1100.0, now=7.0) == pytest.approx(8.0)
+
+
+def test_at_full_speed_nothing_waits() -> None:
+    pace = Pace(None)
+    assert [pace.wait_seconds(time, now=0.0) for time in (1.0, 1e9)] == [0.0, 0.0]
+
+
+def test_a_report_names_refused_lines_and_goes_into_json() -> None:
+    report = PlaybackReport(
+        source="x.csv", taken=1234, scenarios={"shop": 1234}, clamped=2,
+        refused={"bad-id": Refusal(30, (3, 7), "item_id is empty")},
+        items=5, items_refused={}, seconds=2.0, stopped=False, notices=(),
+    )  # fmt: skip
+    console = Console(file=StringIO(), width=40)
+    report.print(console)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "1,234 events published in 2.0 s (617/s): shop 1,234; 5 items" in printed
+    assert "30 events refused, bad-id: item_id is empty (lines 3, 7, …)" in printed
+    assert msgspec.json.decode(msgspec.json.encode(report.as_dict()))["refused"]["bad-id"]["lines"] == [3, 7]
+
+
+# On a real Kafka
+
+
+def test_good_rows_arrive_and_bad_ones_are_counted_by_reason_with_their_lines(
+    broker: str, prefix: str, tmp_path: Path
+) -> None:
+    settings = settings_of(prefix)
+    source = write(
+        tmp_path / "history.jsonl",
+        event("a/b", timestamp=5, event_id="e1", value=4.5, scenario="shop"),
+        event(42, scenario="video", recommendation_id="r", context={"page": 1}, colour="red"),
+        "not json",
+        event("", scenario="shop"),
+        event("é" * 150, scenario="shop"),
+        {"item_id": "i", "event": "view", "scenario": "shop"},
+        event("u", name="veiw", scenario="shop"),
+        event("u", scenario="shpo"),
+        event("u", timestamp="yesterday", scenario="shop"),
+        event("..", timestamp="2022-06-24 21:20:11", scenario="shop"),
+        event("\N{ROCKET} %2F?#", timestamp="2999-01-01T00:00:00Z", scenario="shop"),
+    )
+    report = play(settings, broker, source, stop=Signal())
+    assert (report.taken, report.scenarios, report.clamped) == (4, {"shop": 3, "video": 1}, 1)
+    assert {code: refusal.lines for code, refusal in report.refused.items()} == {
+        "bad-id": (4, 5), "not-json": (3,), "wrong-type": (6,), "unknown-event": (7,), "unknown-scenario": (8,),
+        "bad-time": (9,),
+    }  # fmt: skip
+    topics = Topics(settings)
+    assert records_of(broker, topics.events("video")) == [
+        (b"42", {**event(42), "recommendation_id": "r", "context": {"page": 1}})
+    ]
+    shop = dict(records_of(broker, topics.events("shop")))
+    assert shop == {
+        b"a/b": event("a/b", timestamp=5, event_id="e1", value=4.5),
+        b"..": event("..", timestamp="2022-06-24 21:20:11"),
+        "\N{ROCKET} %2F?#".encode(): event("\N{ROCKET} %2F?#", timestamp="2999-01-01T00:00:00Z"),
+    }
+
+
+def test_items_go_first_each_to_where_it_belongs(broker: str, prefix: str, tmp_path: Path) -> None:
+    settings = settings_of(prefix)
+    write(tmp_path / "items.csv", "item_id,title,categories", "i,Tea,hot|drink", ",nothing,", "far%2F away,,")
+    write(
+        tmp_path / "events.jsonl",
+        *(event(user, scenario=scenario) for user, scenario in (("u", "video"), ("v", "video"), ("w", "vidoe"))),
+    )
+    report = play(settings, broker, str(tmp_path), stop=Signal())
+    assert (report.items, report.taken) == (2, 2)
+    assert {code: refusal.lines for code, refusal in report.items_refused.items()} == {"bad-id": (3,)}
+    found = dict(records_of(broker, Topics(settings).items))
+    assert found == {
+        b"i": {"item_id": "i", "title": "Tea", "categories": ["hot", "drink"], "scenarios": ["video"]},
+        b"far%2F away": {"item_id": "far%2F away"},
+    }
+    play(settings, broker, str(tmp_path), scenario="shop", stop=Signal())
+    again = [item for key, item in records_of(broker, Topics(settings).items) if key == b"far%2F away"]
+    assert again[-1] == {"item_id": "far%2F away", "scenarios": ["shop"]}
+
+
+def test_nothing_is_published_when_events_are_not_configured(broker: str, prefix: str, tmp_path: Path) -> None:
+    settings = settings_of(prefix)
+    topics = Topics(settings)
+    ensure_topics(broker, topics.all(), 1)
+    (tmp_path / "items.csv").write_text("item_id\ni\n")
+    source = write(tmp_path / "events.csv", "favori,UserId,ItemId", "favori,1,2", "favori,3,4")
+    with pytest.raises(UnknownEvents):
+        play(settings, broker, source, scenario="shop", stop=Signal())
+    assert records_of(broker, topics.items) == []
+    report = play(settings, broker, source, scenario="shop", event="like", stop=Signal())
+    assert report.taken == 2
+    assert {value["event"] for _, value in records_of(broker, topics.events("shop"))} == {"like"}
+
+
+def test_a_history_of_which_nothing_is_taken_is_no_success(broker: str, prefix: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "history.csv", "user_id,item_id,event", ",i,view", ",i,view")
+    with pytest.raises(NothingTaken, match=r"2 events refused, bad-id: user_id is empty \(lines 2, 3\)"):
+        play(settings_of(prefix), broker, source, scenario="shop", stop=Signal())
+
+
+def test_a_limit_ends_the_playback_and_progress_is_shown(broker: str, prefix: str, tmp_path: Path) -> None:
+    settings = settings_of(prefix)
+    source = write(tmp_path / "history.jsonl", *(event(f"u{number}") for number in range(50)))
+    console = Console(file=StringIO(), width=120)
+    report = play(settings, broker, source, scenario="shop", limit=20, progress=console, stop=Signal())
+    assert (report.taken, report.stopped) == (20, False)
+    assert "20/20" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert len(records_of(broker, Topics(settings).events("shop"))) == 20
+
+
+class StopAtWait(Signal):
+    """A stop that is asked for as soon as the playback waits for an event to be due."""
+
+    waited: float | None = None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited = timeout
+        self.set()
+        return True
+
+
+def test_a_stop_ends_a_slow_playback_at_once_and_what_was_sent_has_arrived(
+    broker: str, prefix: str, tmp_path: Path
+) -> None:
+    settings = settings_of(prefix)
+    times = (1000, 1000, 1000, 5000, 9000)
+    source = write(tmp_path / "history.jsonl", *(event(f"u{n}", timestamp=time) for n, time in enumerate(times)))
+    stop = StopAtWait()
+    report = play(settings, broker, source, scenario="shop", speed=2.0, stop=stop)
+    assert (report.taken, report.stopped) == (3, True)
+    assert stop.waited == pytest.approx(2000, abs=60)
+    assert {key for key, _ in records_of(broker, Topics(settings).events("shop"))} == {b"u0", b"u1", b"u2"}
+
+
+def test_a_broker_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, prefix: str, tmp_path: Path) -> None:
+    monkeypatch.setattr("streams.playback.CONNECT_SECONDS", 1.0)
+    source = write(tmp_path / "history.jsonl", event("u"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(BrokerUnreachable, match=address):
+            play(settings_of(prefix), address, source, scenario="shop", stop=Signal())
