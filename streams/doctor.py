@@ -21,7 +21,9 @@ from huggingface_hub import try_to_load_from_cache
 
 from schemas.settings import Settings
 from streams.administration import BrokerUnreachable, end_offsets
-from streams.broker import KAFKA, PortTaken, cache_folder, jars_present, port_holder, port_is_free, running_kafka
+from streams.broker import PortTaken
+from streams.kafka_files import KAFKA, cache_folder, jars_present, port_holder, port_is_free
+from streams.kafka_process import running_kafka
 from streams.store import database_url, open_engine
 
 GIB = 1 << 30

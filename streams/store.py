@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,6 +22,8 @@ from schemas.tables import CatalogueItem, Checkpoint, Offset, PublishedHead, Tal
 
 SQLITE_PARAMETERS = 30_000
 """SQLite allows 32,766 bound parameters in one statement."""
+
+SQLITE_PATIENCE_SECONDS = 30
 
 Partition = tuple[str, int]
 Effect = Callable[[Connection], None]
@@ -72,12 +75,12 @@ def open_engine(url: str) -> Engine:
     """An engine whose transactions are what the store needs: on SQLite a writer takes its lock at the beginning."""
     if not url.startswith("sqlite"):
         return sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5})
-    engine = sa.create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+    engine = sa.create_engine(url, connect_args={"timeout": SQLITE_PATIENCE_SECONDS, "check_same_thread": False})
 
     @sa.event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver's own BEGIN comes too late to hold off a second writer
-        connection.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(connection)
         # Offsets and effects live in the same file: a power cut may take the last transactions, but never one
         # without the other, and Kafka brings them again.
         connection.execute("PRAGMA synchronous=NORMAL")
@@ -87,6 +90,18 @@ def open_engine(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+def _write_ahead(connection: Any) -> None:
+    """Turn on SQLite's write-ahead log; the switch ignores the driver's timeout when two processes make it at once."""
+    deadline = time.monotonic() + SQLITE_PATIENCE_SECONDS
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 class Store:
@@ -255,7 +270,7 @@ class Store:
 
     def save_heads(self, heads: Sequence[Weights]) -> None:
         """Say which version of each scenario was published last."""
-        columns = ("lineage", "version", "step", "published_at", "recall", "examples")
+        columns = ("lineage", "version", "step", "published_at", "recall", "tested", "hits", "examples")
         rows = [{"scenario": h.scenario, **{name: getattr(h, name) for name in columns}} for h in heads]
         insert = self._insert(PublishedHead)
         update = {name: insert.excluded[name] for name in columns}

@@ -14,7 +14,8 @@ from tempfile import TemporaryDirectory
 import psutil
 import pytest
 
-from streams.broker import HOST, PORTS, EmbeddedBroker, port_is_free
+from streams.broker import EmbeddedBroker
+from streams.kafka_files import HOST, PORTS, port_is_free
 
 GRACE_SECONDS = 5.0
 """How long what a test has told to end may take to do so."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import hypothesis.strategies as st
 import pytest
 import torch
@@ -12,9 +14,9 @@ from index.exact import ExactIndex, top_k
 from index.live import IndexRefused
 
 
-def filled(ids: range, *, capacity: int) -> ExactIndex:
-    index = ExactIndex(2, capacity=capacity)
-    index.upsert(torch.tensor(ids), torch.ones(len(ids), 2), torch.zeros(len(ids)))
+def filled(ids: range, *, capacity: int, dimension: int = 2) -> ExactIndex:
+    index = ExactIndex(dimension, capacity=capacity)
+    index.upsert(torch.tensor(ids), torch.ones(len(ids), dimension), torch.zeros(len(ids)))
     return index
 
 
@@ -60,6 +62,27 @@ def test_queries_that_do_not_fit_in_memory_at_once_are_searched_in_turns(monkeyp
     monkeypatch.setattr(exact, "SCORES_AT_ONCE", 51 * 5)
     parts = index.search(queries, 6, excluded=excluded)
     assert torch.equal(whole.scores, parts.scores)
+
+
+def test_a_search_beside_an_upsert_sees_all_of_it_or_nothing() -> None:
+    """Invariant 4: readers never see half an update."""
+    items, dimension = 4000, 64
+    index = filled(range(1, items + 1), capacity=items, dimension=dimension)
+    stop = threading.Event()
+
+    def write() -> None:
+        value = 1.0
+        while not stop.is_set():
+            value += 1.0
+            index.upsert(torch.arange(1, items + 1), torch.full((items, dimension), value), torch.zeros(items))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    query = torch.ones(1, dimension)
+    answers = [index.search(query, items).scores for _ in range(200)]
+    stop.set()
+    writer.join()
+    assert all(bool((scores == scores[0, 0]).all()) for scores in answers)
 
 
 @pytest.mark.parametrize(("field", "arguments"), [("dimension", (0, 8)), ("capacity", (4, 0))])

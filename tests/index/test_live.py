@@ -214,6 +214,15 @@ def test_a_deleted_item_is_found_by_no_search(build: Build) -> None:
     assert 1 not in index
 
 
+def test_an_item_that_is_removed_twice_in_one_call_leaves_room_for_one(build: Build) -> None:
+    index = build(1)
+    index.upsert(rows([1, 2]), torch.ones(2, 1), torch.zeros(2))
+    index.remove(rows([1, 1]))
+    assert len(index) == 1
+    index.upsert(rows([3, 4]), torch.tensor([[3.0], [4.0]]), torch.zeros(2))
+    assert index.search(torch.ones(1, 1), 9).ids.tolist() == [[4, 3, 2]]
+
+
 def test_a_hidden_item_is_found_by_no_search_until_it_is_shown_again(build: Build) -> None:
     index = build(2)
     index.upsert(rows([1, 2]), torch.tensor([[9.0, 9.0], [1.0, 1.0]]), torch.tensor([HIDDEN, 0.0]))

@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 from hypothesis import given
 from hypothesis import strategies as st
 
-import streams.broker
+import streams.kafka_files
 from schemas.settings import Kafka, Settings
 from schemas.topics import LARGEST_DEAD_LETTER_BYTES, Topic, Topics
 from streams.administration import (
@@ -24,7 +24,8 @@ from streams.administration import (
     end_offsets,
     ensure_topics,
 )
-from streams.broker import PORTS, EmbeddedBroker, port_is_free
+from streams.broker import EmbeddedBroker
+from streams.kafka_files import PORTS, port_is_free
 
 
 def test_every_topic_of_a_configuration_is_made_once(broker: str, prefix: str) -> None:
@@ -117,11 +118,11 @@ def test_a_broker_that_advertises_an_unreachable_address_is_reported_with_both(
     kafka_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Case K13: the bootstrap address answers, and then names a host that does not exist.
-    wrong = streams.broker.PROPERTIES.replace(
+    wrong = streams.kafka_files.PROPERTIES.replace(
         "advertised.listeners=PLAINTEXT://{host}:", "advertised.listeners=PLAINTEXT://kafka-0.invalid:"
     )
-    assert wrong != streams.broker.PROPERTIES
-    monkeypatch.setattr(streams.broker, "PROPERTIES", wrong)
+    assert wrong != streams.kafka_files.PROPERTIES
+    monkeypatch.setattr(streams.kafka_files, "PROPERTIES", wrong)
     with EmbeddedBroker(kafka_folder) as misled:
         port = Address.parse(misled.address).port
         assert advertised_addresses(Address.parse(misled.address)) == [Address("kafka-0.invalid", port)]

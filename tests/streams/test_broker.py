@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,22 +19,9 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from schemas.topics import Topic
 from streams.administration import end_offsets, ensure_topics
-from streams.broker import (
-    PORTS,
-    EmbeddedBroker,
-    FolderInUse,
-    KafkaMissing,
-    PortTaken,
-    StartFailed,
-    cache_folder,
-    choose_ports,
-    jars_present,
-    kafka_jars,
-    port_is_free,
-    running_kafka,
-)
-
-NOWHERE = "http://127.0.0.1:9"
+from streams.broker import EmbeddedBroker, FolderInUse, PortTaken, StartFailed
+from streams.kafka_files import PORTS, port_is_free
+from streams.kafka_process import running_kafka
 
 OWNER = """
 import sys, time
@@ -55,15 +41,6 @@ def listener() -> Iterator[socket.socket]:
         server.bind(("127.0.0.1", next(port for port in PORTS if port_is_free(port))))
         server.listen()
         yield server
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No network, and nothing that Maven has fetched before."""
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, NOWHERE)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("M2_REPO", str(tmp_path / "maven"))
 
 
 def publish(broker: str, topic: str, values: range) -> None:
@@ -147,7 +124,7 @@ def test_kafka_ends_when_its_owner_is_killed(kafka_folder: Path) -> None:
 def test_a_folder_held_by_a_process_whose_owner_is_gone_is_taken_over(
     tmp_path: Path, listener: socket.socket, monkeypatch: pytest.MonkeyPatch, hung: bool
 ) -> None:
-    monkeypatch.setattr("streams.broker.ORPHAN_SECONDS", 0.3)
+    monkeypatch.setattr("streams.kafka_process.ORPHAN_SECONDS", 0.3)
     with (tmp_path / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         orphan = subprocess.Popen(["sleep", "600"], pass_fds=[lock.fileno()])
@@ -180,55 +157,6 @@ def test_a_configured_port_that_is_taken_is_refused_with_its_holder(tmp_path: Pa
     with pytest.raises(PortTaken, match=rf"port {port} .* is taken by process {os.getpid()} \(") as taken:
         EmbeddedBroker(tmp_path, port=port).start()
     assert (taken.value.port, taken.value.holder) == (port, os.getpid())
-
-
-def test_a_kept_port_stays_until_another_process_takes_it(tmp_path: Path) -> None:
-    first = choose_ports(tmp_path, configured=0)
-    assert first.broker != first.controller
-    assert {first.broker, first.controller} <= set(PORTS)
-    assert choose_ports(tmp_path, configured=0) == first
-    with socket.socket() as foreign:
-        foreign.bind(("127.0.0.1", first.broker))
-        foreign.listen()
-        second = choose_ports(tmp_path, configured=0)
-        assert second.broker not in (first.broker, first.controller)
-        assert second.controller == first.controller
-    assert choose_ports(tmp_path, configured=0) == second
-
-
-def test_a_configured_port_never_doubles_as_the_controller_port(tmp_path: Path) -> None:
-    first = choose_ports(tmp_path, configured=0)
-    second = choose_ports(tmp_path, configured=first.controller)
-    assert second.broker == first.controller
-    assert second.controller != first.controller
-
-
-@pytest.mark.usefixtures("offline")
-def test_kafka_that_cannot_be_fetched_is_a_sentence_about_the_network(tmp_path: Path) -> None:
-    steps: list[str] = []
-    with pytest.raises(KafkaMissing, match=r"Apache Kafka 4\.4\.0 is not yet on this machine .* connect this machine"):
-        kafka_jars(tmp_path / "cache", steps.append)
-    assert steps == ["fetching Apache Kafka 4.4.0 (44 MB, once)"]
-    assert jars_present(tmp_path / "cache") == []
-
-
-def test_jars_that_are_known_need_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = cache_folder()
-    kafka_jars(known)
-    monkeypatch.setenv("https_proxy", NOWHERE)
-    steps: list[str] = []
-    jars = kafka_jars(known, steps.append)
-    assert steps == []
-    assert any("kafka-clients" in jar.name for jar in jars)
-    assert any("log4j-slf4j-impl" in jar.name for jar in jars)
-
-
-def test_a_jar_that_was_removed_is_noticed(tmp_path: Path) -> None:
-    jar = Path(shutil.copy(kafka_jars(cache_folder())[0], tmp_path))
-    (tmp_path / "jars.json").write_text(f'["{jar}"]')
-    assert jars_present(tmp_path) == [jar]
-    jar.unlink()
-    assert jars_present(tmp_path) == []
 
 
 def test_an_unstarted_broker_stops_quietly_and_leaves_no_folder(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from schemas.settings import Database, Kafka, Learn, Model, Settings
-from streams.broker import PORTS, port_is_free
 from streams.doctor import Finding, examine
+from streams.kafka_files import PORTS, port_is_free
 
 
 def findings(settings: Settings) -> dict[str, Finding]:

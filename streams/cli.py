@@ -1,0 +1,482 @@
+"""The command line: `headstream COMMAND`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.table import Table
+
+from schemas.configuration import load, render
+from schemas.errors import ExplainedError
+from schemas.settings import Settings
+
+app = typer.Typer(
+    name="headstream",
+    help="Behaviour events in from Kafka, a model that learns from each of them, fresh recommendations out to Kafka.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+out = Console()
+errors = Console(stderr=True)
+
+Data = Annotated[Path | None, typer.Option("--data", help="Folder for Kafka, database, checkpoints and logs.")]
+Config = Annotated[Path | None, typer.Option("--config", help="Configuration; ./headstream.toml if it exists.")]
+Broker = Annotated[str | None, typer.Option("--broker", help="host:port of a Kafka cluster in place of our own.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+class NoBroker(ExplainedError):
+    """No broker is configured and none of ours is running."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(
+            f"no broker: nothing runs on {Path(settings.data).resolve()}. Start `headstream up` first, "
+            "or name a cluster with --broker host:port."
+        )
+
+
+def read_settings(config: Path | None, data: Path | None, broker: str | None) -> Settings:
+    overrides: dict[str, Any] = {}
+    if data is not None:
+        overrides["data"] = str(data)
+    if broker is not None:
+        overrides["kafka.broker"] = broker
+    return load(config, os.environ, overrides)
+
+
+def find_broker(settings: Settings) -> str:
+    from streams.supervisor import known_broker
+
+    broker = known_broker(settings)
+    if broker is None:
+        raise NoBroker(settings)
+    return broker
+
+
+def handed_on(config: Path | None, data: Path) -> list[str]:
+    """What a child needs to read the same settings."""
+    return [*(["--config", str(config.resolve())] if config else []), "--data", str(data.resolve())]
+
+
+@contextmanager
+def stopping() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets; a second one ends at once."""
+    stop = threading.Event()
+
+    def ask(_signal: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {each: signal.signal(each, ask) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def log_to_terminal(level: int = logging.WARNING) -> None:
+    handler = RichHandler(console=errors, show_path=False, rich_tracebacks=False)
+    logging.basicConfig(level=level, handlers=[handler], format="%(message)s")
+    for chatty in ("kafka", "aiokafka", "jgo", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+
+
+def log_to_file() -> None:
+    """A process of its own writes plain lines; the supervisor sends them to <data>/logs."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for chatty in ("aiokafka", "faust", "mode", "alembic", "kafka", "transformers"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    # aiokafka repeats itself many times a second while a broker is away.
+    logging.getLogger("aiokafka").addFilter(Seldom())
+
+
+class Seldom(logging.Filter):
+    """Lets the same message through once in five seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        if now - self._last.get(record.msg, -60.0) < 5.0:
+            return False
+        self._last[record.msg] = now
+        return True
+
+
+@app.command()
+def demo(
+    seconds: Annotated[
+        float | None, typer.Option(min=1, help="End after this many seconds; for ever if left out.")
+    ] = None,
+    rate: Annotated[float, typer.Option(min=0.1, help="Events per second of the simulated audience.")] = 60.0,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated world.")] = 0,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Start everything and let a simulated audience use five scenarios, on a live table.
+
+    Example: [cyan]headstream demo --seconds 60 --json[/]
+    """
+    from streams.demo import run_demo
+    from streams.status import read_scenarios
+    from streams.store import Store, database_url, open_engine
+    from streams.supervisor import Supervisor
+
+    log_to_terminal()
+    began = time.monotonic()
+    folder = data or Path(".headstream") / "demo"
+    settings = read_settings(None, folder, None)
+    with stopping() as stop:
+        with Supervisor(settings, arguments=handed_on(None, folder), on_step=step_printer(began)) as supervisor:
+            if not supervisor.wait_ready(stop):
+                return
+            ready_after = time.monotonic() - began
+            watching = threading.Thread(target=supervise, args=(supervisor, stop), daemon=True)
+            watching.start()
+            engine = open_engine(database_url(settings))
+            store = Store(engine, f"{settings.kafka.prefix}serve", "demo")
+            try:
+                summary = run_demo(
+                    settings,
+                    supervisor.broker,
+                    seconds=seconds,
+                    events_per_second=rate,
+                    json_output=as_json,
+                    seed=seed,
+                    read_status=lambda: read_scenarios(settings, store),
+                    console=errors if as_json else out,
+                    stop=stop,
+                    ready_after=ready_after,
+                )
+            finally:
+                stop.set()
+                watching.join(5)
+                engine.dispose()
+        if as_json:
+            typer.echo(json.dumps(summary))
+
+
+def supervise(supervisor: Any, stop: threading.Event) -> None:
+    try:
+        supervisor.run(stop)
+    except Exception as error:
+        errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        stop.set()
+
+
+def step_printer(began: float) -> Callable[[str], None]:
+    return lambda step: errors.print(f"[dim]{time.monotonic() - began:5.1f} s[/]  {step}")
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("headstream.toml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a commented headstream.toml with every setting and its default.
+
+    Example: [cyan]headstream init && headstream up[/]
+    """
+    if path.exists() and not force:
+        fail(f"{path} exists; --force replaces it")
+    path.write_text(render())
+    out.print(f"wrote {path}: every setting with its default. Next: [cyan]headstream up[/]")
+
+
+@app.command()
+def up(config: Config = None, data: Data = None, broker: Broker = None) -> None:
+    """Run Kafka, SERVE and LEARN on this machine until Ctrl-C; restart what dies.
+
+    Writes DATA/endpoints.json with the broker's address and each process once all are ready.
+
+    Example: [cyan]headstream up --data /var/lib/headstream[/]
+    """
+    from streams.supervisor import Supervisor
+
+    log_to_terminal()
+    settings = read_settings(config, data, broker)
+    began = time.monotonic()
+    everything = Supervisor(settings, arguments=handed_on(config, Path(settings.data)), on_step=step_printer(began))
+    with stopping() as stop, everything as supervisor:
+        if supervisor.wait_ready(stop):
+            prefix, first = settings.kafka.prefix, next(iter(settings.scenarios))
+            errors.print(
+                f"[green]ready[/] after {time.monotonic() - began:.0f} s: Kafka on [bold]{supervisor.broker}[/]. "
+                f"Publish to {prefix}events.{first}, consume {prefix}recommendations.{first}. Ctrl-C stops."
+            )
+            supervisor.run(stop)
+        errors.print("stopping")
+
+
+@app.command()
+def broker(config: Config = None, data: Data = None) -> None:
+    """Run only the embedded Kafka until Ctrl-C, with all topics made.
+
+    Example: [cyan]headstream broker --data /tmp/kafka[/]
+    """
+    from streams.supervisor import Supervisor
+
+    log_to_terminal()
+    settings = read_settings(config, data, None)
+    only_kafka = Supervisor(settings, processes=(), on_step=step_printer(time.monotonic()))
+    with stopping() as stop, only_kafka as supervisor:
+        errors.print(f"[green]ready[/]: Kafka on [bold]{supervisor.broker}[/]. Ctrl-C stops.")
+        supervisor.run(stop)
+
+
+@app.command()
+def serve(config: Config = None, data: Data = None, broker: Broker = None) -> None:
+    """Run one SERVE: events to user states, examples and recommendations. Start several to scale.
+
+    Example: [cyan]headstream serve --broker kafka:9092[/]
+    """
+    run_process("serve", config, data, broker)
+
+
+@app.command()
+def learn(config: Config = None, data: Data = None, broker: Broker = None) -> None:
+    """Run LEARN: examples to weights, item texts to vectors. A second one stands by.
+
+    Example: [cyan]headstream learn --broker kafka:9092[/]
+    """
+    run_process("learn", config, data, broker)
+
+
+def run_process(name: str, config: Path | None, data: Path | None, broker: str | None) -> NoReturn:
+    from streams.signals import StopSignals
+
+    stops = StopSignals()  # first of all: every later thread inherits the blocked signals
+
+    from schemas.migrations import upgrade
+    from schemas.topics import Topics
+    from streams.administration import ensure_topics
+    from streams.store import Store, database_url, open_engine
+    from streams.supervisor import line_to_supervisor
+
+    on_ready = line_to_supervisor()
+    log_to_file()
+    settings = read_settings(config, data, broker)
+    address = find_broker(settings)
+    Path(settings.data).mkdir(parents=True, exist_ok=True)
+    ensure_topics(address, Topics(settings).all(), settings.kafka.replication)
+    engine = open_engine(database_url(settings))
+    upgrade(engine)
+    store = Store(engine, f"{settings.kafka.prefix}{name}", f"{socket.gethostname()}:{os.getpid()}")
+    if name == "serve":
+        from streams.serve import run_serve
+
+        run_serve(settings, address, store, stops, on_ready)
+    from streams.learn import run_learn
+
+    run_learn(settings, address, store, stops, on_ready)
+
+
+@app.command()
+def replay(
+    source: Annotated[str, typer.Argument(help="movielens:FOLDER, or a .jsonl, .csv or .parquet file (also .gz).")],
+    scenario: Annotated[str | None, typer.Option(help="Put all events into this scenario.")] = None,
+    event: Annotated[str | None, typer.Option(help="Take all events for this kind.")] = None,
+    items: Annotated[Path | None, typer.Option(help="Items to publish first; else items.* beside the events.")] = None,
+    speed: Annotated[str, typer.Option(help="`max`, or a multiple of real time such as 60.")] = "max",
+    limit: Annotated[int | None, typer.Option(min=1, help="Publish this many events at most.")] = None,
+    config: Config = None,
+    data: Data = None,
+    broker: Broker = None,
+    as_json: Json = False,
+) -> None:
+    """Publish real history into the topics.
+
+    Example: [cyan]headstream replay movielens:ml-100k --speed max[/]
+    """
+    from streams.playback import play
+
+    log_to_terminal()
+    settings = read_settings(config, data, broker)
+    with stopping() as stop:
+        report = play(
+            settings,
+            find_broker(settings),
+            source,
+            scenario=scenario,
+            event=event,
+            items=items,
+            speed=read_speed(speed),
+            limit=limit,
+            progress=errors,
+            stop=stop,
+        )
+    if as_json:
+        typer.echo(json.dumps(report.as_dict()))
+    else:
+        report.print(out)
+
+
+def read_speed(text: str) -> float | None:
+    if text == "max":
+        return None
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        fail(f"--speed {text}: `max` or a number above 0 is allowed")
+    return speed
+
+
+@app.command()
+def watch(
+    scenario: Annotated[str, typer.Argument(help="Whose recommendations.")],
+    user: Annotated[str | None, typer.Option(help="Only this user's.")] = None,
+    from_beginning: Annotated[
+        bool, typer.Option("--from-beginning", help="Also what is in the topic already.")
+    ] = False,
+    count: Annotated[int | None, typer.Option(min=1, help="End after this many.")] = None,
+    config: Config = None,
+    data: Data = None,
+    broker: Broker = None,
+    as_json: Json = False,
+) -> None:
+    """Show recommendations as they come.
+
+    Example: [cyan]headstream watch shop --user 42[/]
+    """
+    from streams.watch import watch as follow
+
+    log_to_terminal()
+    settings = read_settings(config, data, broker)
+    if scenario not in settings.scenarios:
+        fail(f'"{scenario}" is not one of {", ".join(settings.scenarios)}')
+    with stopping() as stop:
+        follow(
+            settings,
+            find_broker(settings),
+            scenario,
+            user=user,
+            as_json=as_json,
+            from_beginning=from_beginning,
+            count=count,
+            console=out,
+            stop=stop,
+        )
+
+
+@app.command()
+def status(config: Config = None, data: Data = None, broker: Broker = None, as_json: Json = False) -> None:
+    """Show how far each process has come: offsets, lag, model versions, dead letters.
+
+    Example: [cyan]headstream status --json[/]
+    """
+    from streams.status import read_status
+    from streams.store import Store, database_url, open_engine
+
+    log_to_terminal()
+    settings = read_settings(config, data, broker)
+    engine = open_engine(database_url(settings))
+    try:
+        stores = [Store(engine, f"{settings.kafka.prefix}{name}", "status") for name in ("serve", "learn")]
+        found = read_status(settings, find_broker(settings), *stores)
+    finally:
+        engine.dispose()
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    print_status(found)
+
+
+def print_status(found: Mapping[str, Any]) -> None:
+    table = plain_table("scenario", "events", "lag", "learnt", "model", "age", "recall@10", "dead letters")
+    for name, each in found["scenarios"].items():
+        model = each["model"]
+        age, recall = model["age_seconds"], model["recall@10"]
+        table.add_row(
+            name, f"{each['events']:,}", f"{each['lag']:,}", f"{each['examples']:,}", f"v{model['version']}",
+            "-" if age is None else f"{age:.0f} s", "-" if recall is None else f"{recall:.3f}",
+            f"{sum(each['dead_letters'].values()):,}",
+        )  # fmt: skip
+    out.print(table)
+    table, empty = plain_table("topic", "partition", "end", "position", "lag"), 0
+    for topic, partitions in found["topics"].items():
+        for number, each in partitions.items():
+            if each["end"] == 0:
+                empty += 1
+                continue
+            position = "-" if each["position"] is None else f"{each['position']:,}"
+            table.add_row(topic, number, f"{each['end']:,}", position, f"{each['lag']:,}")
+    out.print()
+    out.print(table)
+    out.print(f"[dim]{empty} partitions are empty[/]")
+    dead = found["dead_letters"]
+    out.print("dead letters: " + (", ".join(f"{code} {count}" for code, count in sorted(dead.items())) or "none"))
+
+
+def plain_table(first: str, *others: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column(first)
+    for heading in others:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+@app.command()
+def doctor(config: Config = None, data: Data = None, broker: Broker = None, as_json: Json = False) -> None:
+    """Check Python, GPU, disk, memory, ports, broker and database, and say what a failing check means.
+
+    Example: [cyan]headstream doctor[/]
+    """
+    from streams.doctor import examine
+
+    log_to_terminal()
+    findings = examine(read_settings(config, data, broker))
+    if as_json:
+        keys = ("name", "status", "detail", "remedy")
+        typer.echo(json.dumps([{key: getattr(each, key) for key in keys} for each in findings]))
+    else:
+        marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failed": "[red]failed[/]"}
+        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+        for each in findings:
+            table.add_row(marks[each.status], each.name, each.detail)
+            if each.status != "ok" and each.remedy:
+                table.add_row("", "", f"[dim]{each.remedy}[/]")
+        out.print(table)
+    if any(each.status == "failed" for each in findings):
+        raise typer.Exit(1)
+
+
+def fail(reason: str) -> NoReturn:
+    errors.print(f"[red]error:[/] {escape(reason)}", highlight=False, soft_wrap=True)
+    raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run a command; a failure that we can explain is one sentence and exit code 1, any other one a traceback."""
+    try:
+        app()
+    except ExplainedError as error:
+        errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

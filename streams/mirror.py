@@ -1,0 +1,274 @@
+"""SERVE's mirror: what LEARN publishes and what the items topic says, ready to be ranked with.
+
+Everything here is called on the worker thread, between batches, so no ranking ever meets half a change.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from index.exact import ExactIndex
+from index.live import Index
+from learner.items import ItemTable, TableFull
+from learner.ranking import Clocks, ScenarioModel
+from schemas.decoding import Invalid
+from schemas.items import Item, decode_item, decode_item_key
+from schemas.records import ItemVector, Weights, decode_item_vector, decode_weights
+from schemas.settings import Model, Settings
+
+log = logging.getLogger(__name__)
+
+NEWEST_ITEMS = 1000
+"""New items of a scenario that are remembered as such, at most."""
+
+NO_WEIGHTS = Weights(
+    scenario="", lineage="", version=0, step=0, published_at=0.0, clock=0.0, scenario_clock=0.0, vectors_through=0,
+    published_with=[], trained_through={}, recall=None, tested=0, hits=0, examples=0, tensors=b"",
+)  # fmt: skip
+
+
+class Head:
+    """The weights that rank a scenario now, and the model that they make once it is asked for."""
+
+    def __init__(self, weights: Weights, sizes: Model, scenarios: int) -> None:
+        self.weights = weights
+        self._sizes = sizes
+        self._scenarios = scenarios
+
+    @cached_property
+    def model(self) -> ScenarioModel:
+        """Made at first use: of a scenario that nobody visits, most publications are never ranked with."""
+        if not self.weights.tensors:
+            return ScenarioModel.blank(self._sizes, self._scenarios)
+        return ScenarioModel.load(self.weights.tensors, self._sizes, self._scenarios)
+
+
+class Mirror:
+    """Items, their vectors and the weights of all scenarios, as of the newest complete publication.
+
+    Attributes:
+        sequence: position in the vectors topic up to which records have been put to use.
+    """
+
+    def __init__(self, settings: Settings, device: torch.device) -> None:
+        self._settings = settings
+        self._device = device
+        self.scenarios = tuple(settings.scenarios)
+        self._numbers = {name: number for number, name in enumerate(self.scenarios)}
+        self.table = ItemTable(self.scenarios, settings.model, device)
+        self.indexes: dict[str, Index] = {
+            name: ExactIndex(settings.model.dimension, device=device) for name in self.scenarios
+        }
+        self.heads: dict[str, Head] = {}
+        self._blank = Head(NO_WEIGHTS, settings.model, len(self.scenarios))
+        self.items: dict[str, Item] = {}
+        self.sequence = 0
+        self._lineage: str | None = None
+        self._staged_vectors: dict[str, ItemVector | None] = {}
+        self._staged_heads: dict[str, Weights] = {}
+        self._read_through = 0
+        self._new: dict[str, OrderedDict[str, float]] = {name: OrderedDict() for name in self.scenarios}
+        self._impressions: Counter[tuple[str, str]] = Counter()
+        self._by_category: dict[str, set[str]] = {}
+
+    # What the topics bring
+
+    def take_items(self, records: Sequence[Any]) -> None:
+        """Records of the items topic: visible, hidden or gone, from the next ranking on."""
+        changed: dict[str, None] = {}
+        for record in records:
+            received = record.timestamp / 1000
+            if record.value is None:
+                item_id = decode_item_key(record.key)
+                if not isinstance(item_id, Invalid):
+                    self._forget_item(item_id)
+                    changed[item_id] = None
+                continue
+            item = decode_item(record.value, received, Counter())
+            if isinstance(item, Invalid):
+                continue  # LEARN puts it among the dead letters
+            if item.item_id not in self.items:
+                self._note_new(item, received)
+            self._forget_categories(item.item_id)
+            self.items[item.item_id] = item
+            for category in item.categories:
+                self._by_category.setdefault(category, set()).add(item.item_id)
+            changed[item.item_id] = None
+        self._show(changed)
+
+    def take_vectors(self, records: Sequence[Any], read_through: int) -> None:
+        """Records of the vectors topic: fresh ones are put to use at once, others wait for their weights."""
+        fresh: dict[str, ItemVector] = {}
+        for record in records:
+            item_id = record.key.decode()
+            vector = None if record.value is None else decode_item_vector(record.value)
+            if vector is not None and vector.fresh and item_id not in self._staged_vectors:
+                fresh[item_id] = vector
+            else:
+                self._staged_vectors[item_id] = vector
+        self._read_through = read_through
+        self._place(list(fresh.values()))
+        self._show(fresh)
+        if not self._staged_vectors:
+            self.sequence = read_through
+        self._switch()
+
+    def take_weights(self, records: Sequence[Any]) -> None:
+        """Records of the weights topic: put to use once the whole publication is here."""
+        for record in records:
+            if record.value is not None:
+                weights = decode_weights(record.value)
+                if weights.scenario in self._numbers:
+                    self._staged_heads[weights.scenario] = weights
+        self._switch()
+
+    def settle(self) -> None:
+        """Put to use whatever is here: after reading up a compacted topic, older publications are no longer whole."""
+        self._switch(whole=False)
+
+    def _switch(self, whole: bool = True) -> None:
+        """Take over staged heads and vectors together, if they are complete."""
+        staged = self._staged_heads
+        if not staged and whole:
+            return
+        for head in staged.values():
+            companions = set(head.published_with) & self._numbers.keys()
+            missing = any(
+                name not in staged or staged[name].vectors_through < head.vectors_through for name in companions
+            )
+            if whole and (missing or head.vectors_through > self._read_through):
+                return
+        for head in staged.values():
+            if self._lineage != head.lineage:
+                self._begin_lineage(head.lineage)
+            self.heads[head.scenario] = Head(head, self._settings.model, len(self.scenarios))
+        for item_id, vector in self._staged_vectors.items():
+            if vector is None:
+                self._unplace(item_id)
+        self._place([vector for vector in self._staged_vectors.values() if vector is not None])
+        self._show(self._staged_vectors)
+        self._staged_vectors.clear()
+        self._staged_heads.clear()
+        self.sequence = self._read_through
+
+    def _begin_lineage(self, lineage: str) -> None:
+        if self._lineage is not None:
+            log.warning("LEARN has begun anew (lineage %s): its vectors replace all earlier ones", lineage)
+            self.table = ItemTable(self.scenarios, self._settings.model, self._device)
+            for name in self.scenarios:
+                self.indexes[name] = ExactIndex(self._settings.model.dimension, device=self._device)
+        self._lineage = lineage
+
+    def _place(self, vectors: Sequence[ItemVector]) -> None:
+        for vector in vectors:
+            sitting = self.table.id_of[vector.row] if vector.row < len(self.table.id_of) else None
+            if sitting is not None and sitting != vector.item_id:
+                self._unplace(sitting)
+        try:
+            self.table.place_all(vectors)
+        except TableFull as full:
+            log.error("%s", full)
+
+    def _unplace(self, item_id: str) -> None:
+        row = self.table.remove(item_id)
+        if row:
+            for index in self.indexes.values():
+                index.remove(torch.tensor([row], device=self._device))
+
+    def _show(self, item_ids: Iterable[str]) -> None:
+        """Make the indexes say what the items topic and the table say of these items."""
+        shown: dict[str, list[int]] = {name: [] for name in self.scenarios}
+        hidden: dict[str, list[int]] = {name: [] for name in self.scenarios}
+        for item_id in item_ids:
+            row = self.table.row_of.get(item_id, 0)
+            if not row:
+                continue
+            where = self._scenarios_of(item_id)
+            self.table.set_eligible(item_id, where)
+            for name in self.scenarios:
+                (shown if name in where else hidden)[name].append(row)
+        for number, name in enumerate(self.scenarios):
+            if rows := hidden[name]:
+                self.indexes[name].remove(torch.tensor(rows, device=self._device))
+            if rows := shown[name]:
+                ids = torch.tensor(rows, device=self._device)
+                self.indexes[name].upsert(ids, self.table.vectors[ids], self.table.bias[number, ids])
+
+    def _scenarios_of(self, item_id: str) -> Sequence[str]:
+        item = self.items.get(item_id)
+        if item is None or item.hidden:
+            return ()
+        return self.scenarios if item.scenarios is None else [s for s in item.scenarios if s in self._numbers]
+
+    # New items
+
+    def _note_new(self, item: Item, received: float) -> None:
+        for name in self.scenarios if item.scenarios is None else item.scenarios:
+            if name in self._new:
+                self._new[name][item.item_id] = received
+                if len(self._new[name]) > NEWEST_ITEMS:
+                    oldest, _ = self._new[name].popitem(last=False)
+                    del self._impressions[name, oldest]
+
+    def newest(self, scenario: str, now: float, unwanted: frozenset[str], categories: frozenset[str]) -> str | None:
+        """The newest visible item that has not had its first impressions yet, if any."""
+        new, serve = self._new[scenario], self._settings.serve
+        number = self._numbers[scenario]
+        for item_id in reversed(new):
+            if now - new[item_id] > serve.fresh_seconds:
+                return None
+            row = self.table.row_of.get(item_id, 0)
+            if not row or item_id in unwanted or not bool(self.table.eligible[number, row]):
+                continue
+            if categories and categories.isdisjoint(self.items[item_id].categories):
+                continue
+            return item_id
+        return None
+
+    def count_impression(self, scenario: str, item_id: str) -> None:
+        """An item was shown in the slot for new ones; after enough of them it must earn its place."""
+        self._impressions[scenario, item_id] += 1
+        if self._impressions[scenario, item_id] >= self._settings.serve.fresh_impressions:
+            self._new[scenario].pop(item_id, None)
+            del self._impressions[scenario, item_id]
+
+    # Reading
+
+    def number(self, scenario: str) -> int:
+        return self._numbers[scenario]
+
+    def head(self, scenario: str) -> Head:
+        """The scenario's weights; blank ones, which rank by text and popularity, before LEARN has published any."""
+        return self.heads.get(scenario, self._blank)
+
+    def clocks(self, scenario: str) -> Clocks:
+        weights = self.head(scenario).weights
+        return Clocks(clock=weights.clock, scenario_clock=weights.scenario_clock)
+
+    def rows_in(self, categories: Iterable[str]) -> list[int]:
+        """Rows of the items that are in one of these categories."""
+        names: set[str] = set()
+        for category in categories:
+            names |= self._by_category.get(category, set())
+        return [row for row in self.table.rows(sorted(names)) if row]
+
+    def _forget_item(self, item_id: str) -> None:
+        self._forget_categories(item_id)
+        self.items.pop(item_id, None)
+        for name, new in self._new.items():
+            new.pop(item_id, None)
+            self._impressions.pop((name, item_id), None)
+
+    def _forget_categories(self, item_id: str) -> None:
+        known = self.items.get(item_id)
+        for category in known.categories if known else ():
+            members = self._by_category[category]
+            members.discard(item_id)
+            if not members:
+                del self._by_category[category]

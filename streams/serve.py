@@ -1,0 +1,338 @@
+"""SERVE: events become user states, training examples and recommendations; requests are answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from sqlalchemy.engine import Connection
+
+from learner.ranking import Question, because, rank
+from schemas.decoding import Invalid
+from schemas.events import Event, decode_event
+from schemas.recommendations import (
+    ModelVersion,
+    Recommendation,
+    RecommendedItem,
+    Request,
+    Trigger,
+    decode_request,
+    encode_recommendation,
+)
+from schemas.records import encode
+from schemas.reports import dead_letter_headers
+from schemas.settings import Settings
+from schemas.topics import Topics
+from streams.broadcast import Broadcast
+from streams.mirror import Head, Mirror
+from streams.outbox import Outbox
+from streams.signals import StopSignals
+from streams.store import Conflict, Partition, Store
+from streams.transport import Part
+from streams.users import User, UserCache
+from streams.worker import Commit, Worker
+
+log = logging.getLogger(__name__)
+
+RANKED_AT_ONCE = 64
+SMALLEST_LIST_WITH_A_NEW_ITEM = 3
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A recommendation to be made: for whom, where, and in answer to which record."""
+
+    trigger: Trigger
+    user_id: str
+    user: User
+    scenario: str
+    now: float
+    k: int
+    request: Request | None = None
+
+
+@dataclass
+class Outcome:
+    """What a batch comes to, before any of it is published or committed."""
+
+    users: dict[str, User] = field(default_factory=dict)
+    asked: list[Asked] = field(default_factory=list)
+    tallies: Counter[tuple[int, str]] = field(default_factory=Counter)
+
+
+class Serve:
+    """The handler of SERVE's batches."""
+
+    def __init__(self, settings: Settings, store: Store, outbox: Outbox, mirror: Mirror) -> None:
+        self._settings = settings
+        self._store = store
+        self._outbox = outbox
+        self._mirror = mirror
+        self._topics = Topics(settings)
+        self._cache = UserCache(store, settings.serve.cached_users)
+        self._scenario_of = {self._topics.events(name): name for name in settings.scenarios}
+
+    def assigned(self, at: Mapping[Partition, int]) -> Mapping[Partition, int]:
+        """Nothing to restore: all that SERVE knows of users is read from the store when it is needed."""
+        return at
+
+    def work(self, topic: str, parts: Sequence[Part], commit: Commit) -> None:
+        """decode → load → apply → recommend → publish → commit; redone whole if a user was changed elsewhere."""
+        while True:
+            try:
+                self._work_once(topic, parts, commit)
+                return
+            except Conflict as conflict:
+                log.info("%s; the batch is worked again", conflict)
+                self._cache.clear()
+            except BaseException:
+                self._cache.clear()
+                raise
+
+    def _work_once(self, topic: str, parts: Sequence[Part], commit: Commit) -> None:
+        scenario = self._scenario_of.get(topic)
+        outcome = self._requests(parts) if scenario is None else self._events(scenario, parts)
+        self._recommend(outcome.asked)
+        self._outbox.flush()
+        rows = self._cache.rows(outcome.users)
+
+        def effect(connection: Connection) -> None:
+            self._store.save_users(connection, rows)
+            self._store.add_tallies(connection, topic, outcome.tallies)
+
+        commit(effect)
+        self._cache.keep(rows)
+
+    # decode → load → apply
+
+    def _events(self, scenario: str, parts: Sequence[Part]) -> Outcome:
+        settings, outcome = self._settings.scenarios[scenario], Outcome()
+        decoded: list[tuple[Part, Any, Event]] = []
+        for part, record in _records(parts):
+            counts: Counter[str] = Counter()
+            if record.value is None:
+                counts["nulls"] += 1
+            else:
+                event = decode_event(record.value, record.timestamp / 1000, scenario, settings.events, counts)
+                if isinstance(event, Invalid):
+                    self._put_aside(record, part, event, outcome)
+                else:
+                    decoded.append((part, record, event))
+            for code, count in counts.items():
+                outcome.tallies[part.partition, code] += count
+        users = self._cache.load(event.user_id for _, _, event in decoded)
+        latest: dict[str, Asked] = {}
+        examples_topic, length = self._topics.examples(scenario), self._settings.model.history
+        for part, record, event in decoded:
+            user = users[event.user_id]
+            if event.event_id is not None and user.has_event_id(event.event_id):
+                outcome.tallies[part.partition, "duplicates"] += 1
+                continue
+            example = user.example(
+                event, scenario, part.partition, record.offset, length=length, repeat=settings.repeat
+            )
+            self._outbox.send(examples_topic, event.user_id.encode(), encode(example), partition=0)
+            user.apply(event, scenario, self._settings.serve)
+            outcome.users[event.user_id] = user
+            outcome.tallies[part.partition, "events"] += 1
+            if settings.triggers is None or event.event in settings.triggers:
+                trigger = Trigger(part.topic, part.partition, record.offset)
+                latest[event.user_id] = Asked(trigger, event.user_id, user, scenario, event.time, settings.k)
+        outcome.asked = list(latest.values())
+        return outcome
+
+    def _requests(self, parts: Sequence[Part]) -> Outcome:
+        outcome = Outcome()
+        decoded: list[tuple[Part, Any, Request]] = []
+        for part, record in _records(parts):
+            counts: Counter[str] = Counter()
+            request = (
+                Invalid("null", "a request needs a value")
+                if record.value is None
+                else decode_request(record.value, counts)
+            )
+            if isinstance(request, Invalid):
+                self._put_aside(record, part, request, outcome)
+            else:
+                decoded.append((part, record, request))
+                counts["requests"] += 1
+            for code, count in counts.items():
+                outcome.tallies[part.partition, code] += count
+        users = self._cache.load(request.user_id for _, _, request in decoded)
+        for part, record, request in decoded:
+            known = self._settings.scenarios.get(request.scenario)
+            k = request.k or (known.k if known else 10)
+            trigger = Trigger(part.topic, part.partition, record.offset)
+            user = users[request.user_id]
+            if request.history is not None:
+                user = User(items=list(request.history), acted=user.acted)
+            received = record.timestamp / 1000
+            outcome.asked.append(Asked(trigger, request.user_id, user, request.scenario, received, k, request))
+        return outcome
+
+    def _put_aside(self, record: Any, part: Part, invalid: Invalid, outcome: Outcome) -> None:
+        """To the dead letters, untouched but for headers that say why."""
+        headers = [*record.headers, *dead_letter_headers(invalid, part.topic, part.partition, record.offset)]
+        self._outbox.send(self._topics.dead_letters, record.key, record.value, headers=headers)
+        outcome.tallies[part.partition, f"dead:{invalid.code}"] += 1
+
+    # recommend → publish
+
+    def _recommend(self, asked: Sequence[Asked]) -> None:
+        by_scenario: dict[str, list[Asked]] = {}
+        for each in asked:
+            by_scenario.setdefault(each.scenario, []).append(each)
+        for scenario, group in by_scenario.items():
+            plain = [each for each in group if each.request is None or not each.request.categories]
+            for start in range(0, len(plain), RANKED_AT_ONCE):
+                self._rank_and_publish(scenario, plain[start : start + RANKED_AT_ONCE], frozenset())
+            for each in group:
+                if each.request is not None and each.request.categories:
+                    self._rank_and_publish(scenario, [each], frozenset(each.request.categories))
+
+    def _rank_and_publish(self, scenario: str, asked: Sequence[Asked], categories: frozenset[str]) -> None:
+        mirror, table = self._mirror, self._mirror.table
+        # A scenario that is not configured is answered from the first one's shelf, from what is popular there.
+        shelf = scenario if scenario in self._settings.scenarios else mirror.scenarios[0]
+        known = scenario in self._settings.scenarios
+        repeat = self._settings.scenarios[shelf].repeat
+        unwanted = [
+            frozenset(each.user.excluded(shelf, repeat)) | frozenset(each.request.exclude if each.request else ())
+            for each in asked
+        ]
+        questions = [self._question(each, list(names), known) for each, names in zip(asked, unwanted, strict=True)]
+        allowed = torch.tensor(mirror.rows_in(categories), dtype=torch.long) if categories else None
+        head, index = mirror.head(shelf), mirror.indexes[shelf]
+        most = max(each.k for each in asked)
+
+        def search(queries: Any, k: int, excluded: Any, among: Any) -> Any:
+            found = index.search(queries, k, excluded=excluded, allowed=among)
+            return found.ids, found.scores
+
+        ranking = rank(
+            head.model, table, mirror.number(shelf), mirror.clocks(shelf), questions, search, allowed, minimum=most
+        )
+        tops = ranking.rows[:, :most].tolist()
+        scores = ranking.scores[:, :most].tolist()
+        generated_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        for number, each in enumerate(asked):
+            rows = [row for row in tops[number][: each.k] if row]
+            reasons = because(table, questions[number], rows)
+            neural = bool(questions[number].history)
+            items = [
+                RecommendedItem(str(table.id_of[row]), float(score), "model" if neural else "popular", reason)
+                for row, score, reason in zip(rows, scores[number], reasons, strict=False)
+            ]
+            self._give_new_item_a_chance(shelf, each, unwanted[number], categories, items)
+            if items or each.request is not None:
+                self._publish(each, items, head, generated_at)
+
+    def _question(self, asked: Asked, unwanted: list[str], known: bool) -> Question:
+        user, table = asked.user, self._mirror.table
+        length = self._settings.model.history
+        items = user.items[-length:] if known else []
+        times = user.times[-length:] if len(user.times) == len(user.items) else [asked.now] * len(items)
+        history = [(row, at) for row, at in zip(table.rows(items), times, strict=False) if row]
+        return Question(
+            history=[row for row, _ in history],
+            times=[at for _, at in history],
+            now=asked.now,
+            excluded=[row for row in table.rows(unwanted) if row],
+        )
+
+    def _give_new_item_a_chance(
+        self,
+        shelf: str,
+        asked: Asked,
+        unwanted: frozenset[str],
+        categories: frozenset[str],
+        items: list[RecommendedItem],
+    ) -> None:
+        """The last place of a list is for the newest item that nobody has seen yet: how else would it be learnt?"""
+        if self._settings.serve.fresh_impressions == 0 or len(items) < SMALLEST_LIST_WITH_A_NEW_ITEM:
+            return
+        newest = self._mirror.newest(shelf, time.time(), unwanted, categories)
+        if newest is None:
+            return
+        if all(item.item_id != newest for item in items):
+            if len(items) == asked.k:
+                items.pop()
+            items.append(RecommendedItem(newest, items[-1].score, "fresh"))
+        self._mirror.count_impression(shelf, newest)
+
+    def _publish(self, asked: Asked, items: list[RecommendedItem], head: Head, generated_at: str) -> None:
+        weights = head.weights
+        recommendation = Recommendation(
+            recommendation_id=asked.trigger.recommendation_id,
+            user_id=asked.user_id,
+            scenario=asked.scenario,
+            request_id=asked.request.request_id if asked.request else None,
+            generated_at=generated_at,
+            items=items,
+            trigger=asked.trigger,
+            model=ModelVersion(weights.version, weights.step),
+            trained_through=weights.trained_through,
+            index_sequence=self._mirror.sequence,
+        )
+        topic = self._topics.recommendations(asked.scenario)
+        self._outbox.send(topic, asked.user_id.encode(), encode_recommendation(recommendation))
+
+
+def _records(parts: Sequence[Part]) -> Iterator[tuple[Part, Any]]:
+    for part in parts:
+        for record in part.records:
+            yield part, record
+
+
+def run_serve(
+    settings: Settings, broker: str, store: Store, stops: StopSignals, on_ready: Callable[[], None]
+) -> NoReturn:
+    """Run SERVE until it is told to stop; `on_ready` is called once it answers."""
+    torch.set_num_threads(1)
+    topics = Topics(settings)
+    mirror = Mirror(settings, torch.device("cpu"))
+    outbox = Outbox(broker)
+    worker = Worker(
+        f"{settings.kafka.prefix}serve",
+        broker=broker,
+        store=store,
+        handler=Serve(settings, store, outbox, mirror),
+        topics=[*(topics.events(name) for name in settings.scenarios), topics.requests],
+        records_per_partition=settings.serve.batch_records,
+        coalesce_seconds=settings.serve.coalesce_milliseconds / 1000,
+        data=Path(settings.data) / "faust",
+    )
+
+    async def apply(topic: str, records: Sequence[Any], after: Mapping[Partition, int]) -> None:
+        await asyncio.get_running_loop().run_in_executor(worker.thread, take, topic, records, after)
+
+    def take(topic: str, records: Sequence[Any], after: Mapping[Partition, int]) -> None:
+        if topic == topics.items:
+            mirror.take_items(records)
+        elif topic == topics.vectors:
+            mirror.take_vectors(records, after[topic, 0])
+        else:
+            mirror.take_weights(records)
+
+    broadcast = Broadcast(broker, [topics.items, topics.vectors, topics.weights], apply)
+
+    @worker.app.task  # type: ignore[untyped-decorator]
+    async def follow() -> None:
+        await broadcast.run()
+
+    @worker.app.task  # type: ignore[untyped-decorator]
+    async def begin() -> None:
+        await broadcast.caught_up.wait()
+        await asyncio.get_running_loop().run_in_executor(worker.thread, mirror.settle)
+        worker.ready.set()
+        on_ready()
+
+    worker.run(stops)

@@ -1,0 +1,112 @@
+"""Status: how far each process has come, from the database and the broker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TypedDict
+
+from schemas.settings import Settings
+from schemas.topics import Topics
+from streams.administration import end_offsets
+from streams.store import Store
+
+# "recall@10" is no Python name, so this one is spelt as a call.
+ModelStatus = TypedDict(
+    "ModelStatus", {"version": int, "step": int, "age_seconds": float | None, "recall@10": float | None}
+)
+
+
+class PartitionStatus(TypedDict):
+    """`position` is where the reader's effects are durable; None before it has begun."""
+
+    end: int
+    position: int | None
+    lag: int
+
+
+class ScenarioStatus(TypedDict):
+    """One scenario.
+
+    `events` counts distinct source records that were applied, `examples` those that were learnt from, `lag` the records
+    of its events topic that SERVE has not committed yet, `learning_lag` the examples that LEARN has not learnt yet.
+    """
+
+    events: int
+    duplicates: int
+    examples: int
+    lag: int
+    learning_lag: int
+    model: ModelStatus
+    dead_letters: dict[str, int]
+    counts: dict[str, int]
+
+
+class Status(TypedDict):
+    """The whole system at one moment."""
+
+    scenarios: dict[str, ScenarioStatus]
+    topics: dict[str, dict[str, PartitionStatus]]
+    dead_letters: dict[str, int]
+
+
+DEAD = "dead:"
+
+
+def read_scenarios(settings: Settings, store: Store) -> dict[str, ScenarioStatus]:
+    """What the database alone says; `lag` is filled in by `read_status`, which asks the broker too."""
+    topics, tallies, heads, now = Topics(settings), store.tallies(), store.heads(), time.time()
+    found: dict[str, ScenarioStatus] = {}
+    for name in settings.scenarios:
+        counts = {code: count for (topic, code), count in tallies.items() if topic == topics.events(name)}
+        head = heads.get(name)
+        examples = head.examples if head else 0
+        found[name] = {
+            "events": counts.get("events", 0),
+            "duplicates": counts.get("duplicates", 0),
+            "examples": examples,
+            "lag": 0,
+            "learning_lag": max(0, counts.get("events", 0) - examples),
+            "model": {
+                "version": head.version if head else 0,
+                "step": head.step if head else 0,
+                "age_seconds": max(0.0, round(now - head.published_at, 3)) if head else None,
+                "recall@10": head.recall if head else None,
+            },
+            "dead_letters": _dead(counts),
+            "counts": {code: n for code, n in counts.items() if not code.startswith(DEAD) and code != "events"},
+        }
+    return found
+
+
+def read_status(settings: Settings, broker: str, serve: Store, learn: Store) -> Status:
+    """Ask database and broker. `serve` and `learn` are stores of those applications' names.
+
+    Raises:
+        BrokerUnreachable: the broker does not answer.
+    """
+    topics, scenarios = Topics(settings), read_scenarios(settings, serve)
+    read_by_serve = [*(topics.events(name) for name in settings.scenarios), topics.requests]
+    read_by_learn = [*(topics.examples(name) for name in settings.scenarios), topics.items]
+    ends = end_offsets(broker, [*read_by_serve, *read_by_learn])
+    positions = {**serve.positions(), **learn.positions()}
+    by_topic: dict[str, dict[str, PartitionStatus]] = {}
+    for (topic, partition), end in sorted(ends.items()):
+        stored = positions.get((topic, partition))
+        position = stored.next if stored else None
+        by_topic.setdefault(topic, {})[str(partition)] = {
+            "end": end,
+            "position": position,
+            "lag": max(0, end - (position or 0)),
+        }
+    for name, scenario in scenarios.items():
+        scenario["lag"] = sum(each["lag"] for each in by_topic.get(topics.events(name), {}).values())
+    dead: dict[str, int] = {}
+    for (_, code), count in serve.tallies().items():
+        if code.startswith(DEAD):
+            dead[code.removeprefix(DEAD)] = dead.get(code.removeprefix(DEAD), 0) + count
+    return {"scenarios": scenarios, "topics": by_topic, "dead_letters": dead}
+
+
+def _dead(counts: Mapping[str, int]) -> dict[str, int]:
+    return {code.removeprefix(DEAD): count for code, count in counts.items() if code.startswith(DEAD)}
