@@ -1,0 +1,62 @@
+"""Publications: what of the item table has become news since it was last published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from learner.items import ItemTable
+from schemas.records import ItemVector, Weights
+
+TOLERANCE = 0.01
+"""A vector or bias that moved by less than this share of its size orders items as before, and is no news."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One consistent whole: item vectors and the weights that belong to them."""
+
+    vectors: list[ItemVector]
+    weights: list[Weights]
+
+
+class News:
+    """Remembers what was published of each item."""
+
+    def __init__(self, table: ItemTable) -> None:
+        self._table = table
+        self._vectors = torch.zeros_like(table.vectors)
+        self._bias = torch.zeros_like(table.bias)
+        self._told = torch.zeros(table.allocated, dtype=torch.bool, device=table.vectors.device)
+
+    def touch(self, rows: Tensor) -> None:
+        """The counters or neighbours of these items have changed; (n,), int64."""
+        self._follow_table()
+        self._told[rows] = False
+
+    def changed(self) -> list[int]:
+        """Rows of the items that are news."""
+        self._follow_table()
+        table = self._table
+        size = table.vectors.norm(dim=1).clamp_min(1e-3)
+        moved = (table.vectors - self._vectors).norm(dim=1) > TOLERANCE * size
+        moved |= ((table.bias - self._bias).abs() > TOLERANCE * table.bias.abs().clamp_min(1.0)).any(0)
+        rows: list[int] = (moved | ~self._told)[: len(table.id_of)].nonzero().flatten().tolist()
+        return [row for row in rows if table.id_of[row] is not None]
+
+    def tell(self, rows: list[int]) -> None:
+        """These items are published as they are now."""
+        self._follow_table()
+        at = torch.tensor(rows, dtype=torch.long, device=self._told.device)
+        self._vectors[at] = self._table.vectors[at]
+        self._bias[:, at] = self._table.bias[:, at]
+        self._told[at] = True
+
+    def _follow_table(self) -> None:
+        more = self._table.allocated - len(self._told)
+        if more > 0:
+            self._vectors = torch.cat([self._vectors, self._vectors.new_zeros(more, self._vectors.shape[1])])
+            self._bias = torch.cat([self._bias, self._bias.new_zeros(len(self._bias), more)], dim=1)
+            self._told = torch.cat([self._told, self._told.new_zeros(more)])

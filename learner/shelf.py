@@ -1,0 +1,33 @@
+"""A scenario's shelf, searched exactly and straight from the item table: what LEARN ranks with between publications."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from learner.items import ItemTable
+from learner.ranking import Search
+
+
+def search_shelf(table: ItemTable, scenario: int) -> Search:
+    """A search over what the scenario may recommend, as the table is when it is asked."""
+
+    def search(queries: Tensor, k: int, excluded: Tensor | None, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
+        eligible = table.eligible[scenario]
+        if allowed is not None:
+            among = torch.zeros_like(eligible)
+            among[allowed] = True
+            eligible = eligible & among
+        rows = eligible.nonzero().flatten()  # (n,), ascending
+        if len(rows) == 0:
+            return rows.expand(len(queries), 0), queries.new_zeros(len(queries), 0)
+        scores = (queries @ table.vectors.T)[:, rows] + table.bias[scenario, rows]  # (b, n)
+        if excluded is not None:
+            place = torch.searchsorted(rows, excluded).clamp_max(len(rows) - 1)
+            banned = torch.zeros_like(scores, dtype=torch.bool)
+            banned.scatter_reduce_(1, place, rows[place] == excluded, "amax")
+            scores = scores.masked_fill(banned, -torch.inf)
+        scores, place = scores.topk(min(k, len(rows)), dim=1)
+        return rows[place] * scores.isfinite(), scores
+
+    return search

@@ -1,0 +1,81 @@
+"""What the texts of items contribute to their vectors, and how that changes when a text or the projection does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from learner.items import ItemTable
+from learner.projection import Projection
+
+
+class ItemTexts:
+    """An item's vector is its projected text plus what was learnt of it; this owns the first part.
+
+    The texts themselves are kept only until the projection is settled.
+    """
+
+    def __init__(self, projection: Projection, table: ItemTable) -> None:
+        self._projection = projection
+        self._table = table
+        self._projected = torch.zeros_like(table.vectors)
+        self._texts: dict[int, Tensor] = {}
+        self._settled = False
+
+    def put(self, rows: Sequence[int], texts: Tensor) -> None:
+        """Take these texts for these items, new or changed; what was learnt of them stays.
+
+        Args:
+            rows: each once.
+            texts: a zero vector is no text, and so is one that is not finite; (n, encoder_dimension).
+        """
+        texts = texts.where(texts.isfinite().all(dim=1, keepdim=True), 0.0)
+        if not self._settled:
+            self._texts.update(zip(rows, texts.clone(), strict=True))
+        self._replace(rows, texts)
+
+    def settle(self) -> bool:
+        """Fit the projection to the texts known by now, once and for all.
+
+        Returns:
+            Whether vectors changed by that.
+        """
+        if self._settled:
+            return False
+        rows, texts = list(self._texts), list(self._texts.values())
+        self._settled, self._texts = True, {}
+        if not texts or not self._projection.fit(torch.stack(texts)):
+            return False
+        self._replace(rows, torch.stack(texts))
+        return True
+
+    def forget(self, row: int) -> None:
+        """The item is gone."""
+        self._texts.pop(row, None)
+        if row < len(self._projected):
+            self._projected[row] = 0.0
+
+    def state(self) -> dict[str, Tensor]:
+        known = {"rows": torch.tensor(list(self._texts), dtype=torch.long)}
+        if self._texts:
+            known["texts"] = torch.stack(list(self._texts.values()))
+        return {"projected": self._projected, "settled": torch.tensor(self._settled), **known}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        device = self._projected.device
+        self._projected = state["projected"].to(device, copy=True)
+        self._settled = bool(state["settled"])
+        rows = state["rows"].tolist()
+        self._texts = dict(zip(rows, state["texts"].to(device), strict=True)) if rows else {}
+
+    def _replace(self, rows: Sequence[int], texts: Tensor) -> None:
+        missing = self._table.allocated - len(self._projected)
+        if missing > 0:
+            more = self._projected.new_zeros(missing, self._projected.shape[1])
+            self._projected = torch.cat([self._projected, more])
+        at = torch.tensor(rows, device=self._projected.device)
+        projected = self._projection.apply(texts)
+        self._table.vectors[at] += projected - self._projected[at]
+        self._projected[at] = projected

@@ -1,0 +1,416 @@
+"""The online learner: each example once, tested before it teaches, and nothing lost between a save and a restore."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from learner.checkpoint import CheckpointMismatch, read_checkpoint
+from learner.items import ItemTable
+from learner.online import HIT_DEPTH, OnlineLearner
+from learner.publication import Publication
+from learner.ranking import Clocks, Question, ScenarioModel, rank
+from learner.shelf import search_shelf
+from schemas.items import Item
+from schemas.settings import Settings
+from tests.learner.builders import (
+    START,
+    assert_near,
+    example,
+    put,
+    random_texts,
+    small_learner,
+    small_settings,
+    stream,
+)
+
+NAMES = [f"item-{number}" for number in range(30)]
+
+
+def everything(learner: OnlineLearner, folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of the learner."""
+    learner.save(folder, {})
+    return read_checkpoint(folder).tensors
+
+
+def started(count: int = 40, settings: Settings | None = None) -> OnlineLearner:
+    """A learner that knows thirty items and has learnt from a stream of the shop."""
+    learner = small_learner(settings)
+    put(learner, NAMES)
+    learner.learn("shop", stream(NAMES, count))
+    return learner
+
+
+def top(learner: OnlineLearner, history: Sequence[str], excluded: Sequence[str], now: float) -> list[str | None]:
+    """What the learner's own last publication recommends in the shop, ranked as SERVE does."""
+    return ranked(learner.table.scenarios, learner._settings, learner.republish(), history, excluded, now)
+
+
+def ranked(
+    scenarios: Sequence[str],
+    settings: Settings,
+    publication: Publication,
+    history: Sequence[str],
+    excluded: Sequence[str],
+    now: float,
+) -> list[str | None]:
+    vectors, weights = publication.vectors, publication.weights
+    table = ItemTable(scenarios, settings.model)
+    table.place_all(vectors)
+    for record in vectors:
+        table.set_eligible(record.item_id, scenarios)
+    head = weights[0]
+    model = ScenarioModel.load(head.tensors, settings.model, len(scenarios))
+    times = [now - len(history) + place for place in range(len(history))]
+    question = Question(table.rows(history), times, now, table.rows(excluded))
+    ranking = rank(
+        model, table, 0, Clocks(head.clock, head.scenario_clock), [question], search_shelf(table, 0), None, HIT_DEPTH
+    )
+    return [table.id_of[row] for row in ranking.rows[0, :HIT_DEPTH].tolist() if row]
+
+
+# Test, then train
+
+
+def test_each_example_is_tested_on_what_was_known_before_it() -> None:
+    learner = small_learner(small_settings(micro_batch=1))
+    put(learner, NAMES)
+    expected = []
+    for each in stream(NAMES, 20):
+        expected.append(each.item_id in top(learner, each.history, each.excluded, each.time))
+        learner.learn("shop", [each])
+    assert 0 < sum(expected) < 20
+    assert learner.recall == {"shop": sum(expected) / 20, "news": None}
+
+
+def test_a_micro_batch_is_tested_whole_before_any_of_it_is_learnt() -> None:
+    learner = small_learner(small_settings(micro_batch=8))
+    put(learner, NAMES)
+    # Nothing tells these items apart but the batch itself.
+    unlucky = top(learner, [], [], START)
+    target = next(name for name in NAMES if name not in unlucky)
+    learner.learn("shop", [example(target, offset=offset, user=f"user-{offset}") for offset in range(8)])
+    assert learner.recall["shop"] == 0.0
+    assert target in top(learner, [], [], START)
+
+
+def test_even_users_are_given_even_items() -> None:
+    wide = {"neighbours": 16, "covisited_candidates": 16, "neural_candidates": 30}
+    learner = small_learner(small_settings(model=wide, learning_rate=0.01))
+    put(learner, NAMES, torch.zeros(len(NAMES), 12))
+    even, odd = NAMES[::2], NAMES[1::2]
+    walks = zip(stream(even, 200), stream(odd, 200, seed=1), strict=True)
+    examples = [walk for pair in walks for walk in pair]
+    for number, walk in enumerate(examples):
+        walk.offset = number
+    learner.learn("shop", examples)
+    for group in (even, odd):
+        shown = top(learner, group[:4], group[:4], START + 600)
+        assert len(set(shown) & set(group)) >= 9
+    assert (learner.recall["shop"] or 0) > 0.6  # 10 of 25 would be chance
+
+
+@pytest.mark.parametrize("why", ["repeat", "not yet an item", "hidden", "dislike", "of another scenario"])
+def test_what_could_not_have_been_shown_is_no_test(why: str) -> None:
+    learner = started(0)
+    learner.put_items([Item(item_id="hidden", hidden=True), Item(item_id="news", scenarios=("news",))], random_texts(2))
+    each = {
+        "repeat": example("item-3", ["item-3", "item-4"], offset=1),
+        "not yet an item": example("stranger", offset=1),
+        "hidden": example("hidden", offset=1),
+        "dislike": example("item-3", offset=1, weight=-1.0),
+        "of another scenario": example("news", offset=1),
+    }[why]
+    assert learner.learn("shop", [each]) == 1
+    assert learner.recall["shop"] is None
+    assert learner.examples == {"shop": 1, "news": 0}
+    assert learner.step == 1
+    popular = learner.table.popularity.events[learner.table.rows([each.item_id])[0]]
+    assert popular == (0 if why == "dislike" else 1)
+
+
+def test_an_excluded_item_is_not_among_what_is_tested() -> None:
+    settings = small_settings(micro_batch=1)
+    learner = small_learner(settings)
+    put(learner, NAMES[:11])
+    # Ten of eleven are excluded or the target itself, so the target must be found.
+    learner.learn("shop", [example("item-0", excluded=NAMES[1:11], offset=0)])
+    assert learner.recall["shop"] == 1.0
+
+
+# Each example once
+
+
+def test_an_example_that_comes_twice_counts_once(tmp_path: Path) -> None:
+    learner, examples = started(0), stream(NAMES, 20)
+    assert learner.learn("shop", examples) == 20
+    before = everything(learner, tmp_path / "before")
+    assert learner.learn("shop", examples[5:]) == 0
+    assert learner.learn("shop", [examples[3], example("item-1", offset=20), example("item-1", offset=20)]) == 1
+    assert learner.examples["shop"] == 21
+    assert learner.learn("shop", []) == 0
+    assert any(not torch.equal(before[name], tensor) for name, tensor in everything(learner, tmp_path / "2").items())
+
+
+def test_a_replayed_call_leaves_every_bit_as_it_was(tmp_path: Path) -> None:
+    learner, examples = started(0), stream(NAMES, 20)
+    learner.learn("shop", examples)
+    before = everything(learner, tmp_path / "before")
+    learner.learn("shop", examples)
+    after = everything(learner, tmp_path / "after")
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+def test_partitions_and_scenarios_have_watermarks_of_their_own() -> None:
+    learner = started(0)
+    assert learner.learn("shop", [example("item-1", offset=5), example("item-2", offset=5, partition=1)]) == 2
+    assert learner.learn("news", [example("item-1", offset=5)]) == 1
+    assert learner.learn("shop", [example("item-1", offset=4), example("item-1", offset=4, partition=2)]) == 1
+    (shop, news) = learner.republish().weights
+    assert shop.trained_through == {
+        "headstream.events.shop:0": 5,
+        "headstream.events.shop:1": 5,
+        "headstream.events.shop:2": 4,
+    }
+    assert news.trained_through == {"headstream.events.news:0": 5}
+
+
+# Items
+
+
+def test_a_new_item_can_be_recommended_from_its_text_alone() -> None:
+    learner = started(20)
+    text = random_texts(len(NAMES))[:1]  # that of item-0
+    (record,) = learner.put_items([Item(item_id="twin")], text)
+    assert record.fresh and record.events == 0
+    assert "twin" in top(learner, ["item-0"], ["item-0"], START + 100)
+
+
+def test_an_item_used_before_it_is_announced_is_put_where_its_behaviour_is() -> None:
+    learner = started(0)
+    learner.learn("shop", [example("late", ["item-1"], offset=0), example("item-2", ["late"], offset=1)])
+    row = learner.table.rows(["late"])[0]
+    assert row and not learner.table.eligible[:, row].any()
+    (record,) = learner.put_items([Item(item_id="late")], random_texts(1, seed=4))
+    assert (record.row, record.events) == (row, 1)
+    assert learner.table.eligible[:, row].all()
+
+
+def test_items_are_eligible_where_they_say() -> None:
+    learner = small_learner()
+    items = [
+        Item(item_id="all"),
+        Item(item_id="news", scenarios=("news",)),
+        Item(item_id="none", scenarios=()),
+        Item(item_id="hidden", hidden=True),
+    ]
+    assert len(learner.put_items(items, random_texts(4))) == 4
+    assert learner.table.eligible[:, 1:5].T.tolist() == [[True, True], [False, True], [False, False], [False, False]]
+    learner.put_items([Item(item_id="hidden")], random_texts(1))
+    assert learner.table.eligible[:, 4].all()
+
+
+def test_the_last_word_on_an_item_counts() -> None:
+    learner = small_learner()
+    records = learner.put_items([Item(item_id="a"), Item(item_id="a", hidden=True)], random_texts(2))
+    assert len(records) == 1
+    assert not learner.table.eligible[:, 1].any()
+    assert learner.put_items([], random_texts(0)) == []
+
+
+def test_a_removed_item_is_recommended_no_more_and_its_row_is_clean() -> None:
+    learner = started(60)
+    row = learner.table.rows(["item-3"])[0]
+    assert learner.remove_item("item-3")
+    assert not learner.remove_item("item-3")
+    assert "item-3" not in top(learner, ["item-1"], [], START + 100)
+    (record,) = learner.put_items([Item(item_id="heir")], torch.zeros(1, 12))
+    assert record.row == row and record.events == 0
+    learner.learn("shop", stream(NAMES[4:], 30, seed=3, first=100))
+    assert learner.table.vectors[row].abs().sum() == 0
+
+
+def test_a_full_table_leaves_items_out_and_goes_on() -> None:
+    learner = small_learner(small_settings(model={"items": 5}))
+    put(learner, NAMES[:8])
+    assert learner.left_out == 3
+    assert learner.learn("shop", [example("item-0", offset=0), example("stranger", ["item-0"], offset=1)]) == 2
+    assert learner.left_out == 4
+    assert learner.examples["shop"] == 2
+    assert learner.learn("shop", [example("stranger", offset=1)]) == 0
+    assert learner.learn("shop", [example("stranger", offset=2)]) == 1
+
+
+def test_a_dislike_turns_the_ranking_away() -> None:
+    liked, disliked = started(0), started(0)
+    for learner, weight in ((liked, 1.0), (disliked, -1.0)):
+        examples = [example("item-3", ["item-1"], offset=offset, weight=weight, excluded=[]) for offset in range(40)]
+        learner.learn("shop", examples)
+    assert top(liked, ["item-1"], [], START + 100)[0] == "item-3"
+    assert "item-3" not in top(disliked, ["item-1"], [], START + 100)
+
+
+def test_a_loss_that_is_not_finite_is_counted_and_changes_no_weight() -> None:
+    learner = started(10)
+    before = learner.table.vectors.clone()
+    step = learner.step
+    assert learner.learn("shop", [example("item-1", offset=50, weight=math.inf)]) == 1
+    assert (learner.skipped_steps, learner.step) == (1, step)
+    assert torch.equal(learner.table.vectors, before)
+    # It is not replayed either.
+    learner.learn("shop", [example("item-1", offset=offset) for offset in range(51, 151)])
+    assert (learner.skipped_steps, learner.step) == (1, step + 13)
+    assert learner.table.vectors.isfinite().all()
+
+
+def test_a_forgotten_user_is_in_no_replay_row() -> None:
+    learner = started(40)
+    rows = learner.forget_user("user-3")
+    assert rows > 0
+    assert learner.forget_user("user-3") == 0
+
+
+# Publications
+
+
+def test_there_is_no_publication_without_news() -> None:
+    learner = started(20)
+    used = {each.item_id for each in stream(NAMES, 20)}
+    first = learner.publish()
+    assert first is not None and {record.item_id for record in first.vectors} == used
+    assert learner.publish() is None
+    learner.learn("news", [example("item-1", ["item-2"], offset=0)])
+    second = learner.publish()
+    assert second is not None
+    assert {"item-1", "item-2"} <= {record.item_id for record in second.vectors}
+    assert [head.version for head in second.weights] == [2, 2]
+    assert all(not record.fresh for record in second.vectors)
+
+
+def test_new_items_alone_are_news_already_told() -> None:
+    learner = small_learner()
+    put(learner, ["a"])
+    assert learner.publish() is None
+    assert [record.item_id for record in learner.republish().vectors] == ["a"]
+
+
+def test_the_first_step_fits_the_projection_and_tells_every_vector_anew() -> None:
+    learner = small_learner()
+    names = [f"item-{number}" for number in range(100)]
+    put(learner, names)
+    learner.learn("shop", [example("item-0", offset=0)])
+    publication = learner.publish()
+    assert publication is not None
+    assert {record.item_id for record in publication.vectors} == set(names)
+    # An item that comes later is projected as the others were.
+    learner.put_items([Item(item_id="twin")], random_texts(len(names))[50:51])
+    twin, fiftieth = learner.table.rows(["twin", "item-50"])
+    assert_near(learner.table.vectors[twin], learner.table.vectors[fiftieth])
+
+
+def test_a_publication_says_where_it_stands() -> None:
+    learner = started(20)
+    publication = learner.republish()
+    shop, news = publication.weights
+    assert (shop.scenario, news.scenario) == ("shop", "news")
+    assert (shop.lineage, shop.version, shop.step, shop.examples) == (learner.lineage, 1, 3, 20)
+    assert (shop.clock, shop.scenario_clock, news.scenario_clock) == (20.0, 20.0, 0.0)
+    assert shop.published_with == ["shop", "news"]
+    assert shop.published_at == START
+    assert shop.recall == learner.recall["shop"] and news.recall is None
+    assert learner.republish().weights[0].version == 2
+
+
+def test_small_publications_add_up_to_the_whole() -> None:
+    """A mirror that took every publication ranks like one that took everything at once."""
+    learner = started(0)
+    vectors = {record.item_id: record for record in learner.republish().vectors}
+    for start in range(0, 90, 15):
+        learner.learn("shop", stream(NAMES, 15, seed=start, first=start))
+        publication = learner.publish()
+        assert publication is not None
+        vectors.update({record.item_id: record for record in publication.vectors})
+    whole = learner.republish()
+    pieces = Publication(list(vectors.values()), whole.weights)
+    shown = [
+        ranked(("shop", "news"), small_settings(), each, ["item-1", "item-2"], ["item-2"], START + 200)
+        for each in (pieces, whole)
+    ]
+    assert shown[0][:5] == shown[1][:5]
+
+
+# Checkpoints
+
+
+def test_a_restored_learner_goes_on_to_the_bit(tmp_path: Path) -> None:
+    examples = stream(NAMES, 120)
+    news = stream(NAMES, 40, seed=5)
+
+    def first_half(learner: OnlineLearner) -> None:
+        put(learner, NAMES)
+        learner.learn("shop", examples[:60])
+        learner.learn("news", news[:20])
+        learner.remove_item("item-7")
+
+    def second_half(learner: OnlineLearner) -> None:
+        put(learner, ["late", "later"], random_texts(2, seed=8))
+        learner.learn("shop", examples[50:])
+        learner.learn("news", news[20:])
+
+    straight = small_learner()
+    first_half(straight)
+    second_half(straight)
+    stopped = small_learner()
+    first_half(stopped)
+    sha256 = stopped.save(tmp_path / "half", {"offsets": [["topic", 0, 7]]})
+    resumed = small_learner()
+    assert resumed.restore(tmp_path / "half") == {"offsets": [["topic", 0, 7]]}
+    assert resumed.save(tmp_path / "again", {"offsets": [["topic", 0, 7]]}) == sha256
+    second_half(resumed)
+    resumed.lineage = straight.lineage = stopped.lineage
+    assert resumed.save(tmp_path / "resumed", {}) == straight.save(tmp_path / "straight", {})
+    assert (resumed.step, resumed.examples, resumed.recall) == (straight.step, straight.examples, straight.recall)
+
+
+def test_a_learner_with_nothing_learnt_can_be_saved(tmp_path: Path) -> None:
+    small_learner().save(tmp_path / "blank", {})
+    learner = small_learner()
+    assert learner.restore(tmp_path / "blank") == {}
+    put(learner, NAMES)
+    assert learner.learn("shop", stream(NAMES, 10)) == 10
+
+
+def test_a_restored_learner_keeps_its_lineage_and_a_new_one_has_its_own(tmp_path: Path) -> None:
+    learner = started(10)
+    learner.save(tmp_path / "1", {})
+    other = small_learner()
+    assert other.lineage != learner.lineage
+    other.restore(tmp_path / "1")
+    assert other.lineage == learner.lineage
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        (small_settings(model={"dimension": 16}), "model.dimension"),
+        (small_settings(scenarios=("shop", "travel")), "scenarios"),
+        (small_settings(replay_rows=41), "learn.replay_rows"),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused_by_field(tmp_path: Path, settings: Settings, field: str) -> None:
+    started(10).save(tmp_path / "1", {})
+    with pytest.raises(CheckpointMismatch, match=f"the checkpoint was made with {field} = ") as raised:
+        small_learner(settings).restore(tmp_path / "1")
+    assert raised.value.field == field
+
+
+def test_the_same_log_and_seed_give_the_same_weights(tmp_path: Path) -> None:
+    first, second, other = started(60), started(60), started(60, small_settings(seed=1))
+    second.lineage = other.lineage = first.lineage
+    torch.manual_seed(99)  # the global generator has no say
+    sums = [each.save(tmp_path / str(number), {}) for number, each in enumerate((first, second, other))]
+    assert sums[0] == sums[1] != sums[2]
