@@ -23,7 +23,7 @@ class Broadcast:
     """Follows topics from given positions; a record counts as read only when `apply` has returned.
 
     Attributes:
-        positions: of each partition, the offset that is read next.
+        positions: of each partition, the offset that is read next; set before `run` to go on from there.
         caught_up: set once all that was in the topics at the start has been applied.
     """
 
@@ -33,7 +33,6 @@ class Broadcast:
         topics: Sequence[str],
         apply: Apply,
         *,
-        positions: Mapping[Partition, int] | None = None,
         records: int = 500,
         pause_seconds: float = 0.002,
     ) -> None:
@@ -42,8 +41,9 @@ class Broadcast:
         self._apply = apply
         self._records = records
         self._pause_seconds = pause_seconds
-        self.positions: dict[Partition, int] = dict(positions or {})
+        self.positions: dict[Partition, int] = {}
         self.caught_up = asyncio.Event()
+        self._consumer: Any = None
 
     async def run(self) -> None:
         """Read for ever; a failing broker is asked again each second."""
@@ -60,6 +60,7 @@ class Broadcast:
             )
             try:
                 await consumer.start()
+                self._consumer = consumer
                 await self._follow(consumer)
             except asyncio.CancelledError:
                 raise
@@ -68,6 +69,13 @@ class Broadcast:
                 await asyncio.sleep(1)
             finally:
                 await asyncio.shield(consumer.stop())
+
+    async def catch_up(self) -> None:
+        """Wait until all that the topics hold at this moment has been applied."""
+        await self.caught_up.wait()
+        ends = await self._consumer.end_offsets([TopicPartition(*key) for key in self.positions])
+        while any(self.positions[tp.topic, tp.partition] < end for tp, end in ends.items()):
+            await asyncio.sleep(0.02)
 
     async def _follow(self, consumer: Any) -> None:
         partitions = [

@@ -182,7 +182,7 @@ def supervise(supervisor: Any, stop: threading.Event) -> None:
     try:
         supervisor.run(stop)
     except Exception as error:
-        errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        say_error(str(error))
         stop.set()
 
 
@@ -388,15 +388,19 @@ def status(config: Config = None, data: Data = None, broker: Broker = None, as_j
 
     Example: [cyan]headstream status --json[/]
     """
+    from schemas.migrations import upgrade
     from streams.status import read_status
     from streams.store import Store, database_url, open_engine
 
     log_to_terminal()
     settings = read_settings(config, data, broker)
+    address = find_broker(settings)
+    Path(settings.data).mkdir(parents=True, exist_ok=True)
     engine = open_engine(database_url(settings))
     try:
+        upgrade(engine)
         stores = [Store(engine, f"{settings.kafka.prefix}{name}", "status") for name in ("serve", "learn")]
-        found = read_status(settings, find_broker(settings), *stores)
+        found = read_status(settings, address, *stores)
     finally:
         engine.dispose()
     if as_json:
@@ -465,8 +469,12 @@ def doctor(config: Config = None, data: Data = None, broker: Broker = None, as_j
 
 
 def fail(reason: str) -> NoReturn:
-    errors.print(f"[red]error:[/] {escape(reason)}", highlight=False, soft_wrap=True)
+    say_error(reason)
     raise typer.Exit(1)
+
+
+def say_error(reason: str) -> None:
+    errors.print(f"[red]error:[/] {escape(reason)}", highlight=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -474,7 +482,14 @@ def main() -> None:
     try:
         app()
     except ExplainedError as error:
-        errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        say_error(str(error))
+        sys.exit(1)
+    except Exception as error:
+        from sqlalchemy.exc import OperationalError  # not at the top: commands without a database start faster
+
+        if not isinstance(error, OperationalError):
+            raise
+        say_error(f"the database cannot be used: {str(error.orig).strip()}")
         sys.exit(1)
 
 

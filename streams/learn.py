@@ -286,7 +286,17 @@ def run_learn(
     device = _device(settings.learn.device)
     topics = Topics(settings)
     encoder = TextEncoder(settings.model.encoder, device)
-    learn = Learn(settings, broker, store, OnlineLearner(settings, encoder.dimension, device), encoder)
+    learner = OnlineLearner(settings, encoder.dimension, device)
+    learn = Learn(settings, broker, store, learner, encoder)
+    ready = asyncio.Event()
+    encoding = ThreadPoolExecutor(1, thread_name_prefix="encoder")
+
+    async def admit() -> None:
+        await ready.wait()
+        if learner.step == 0:
+            # The text projection is fitted at the first step, to the catalogue that is known by then.
+            await items.catch_up()
+
     worker = Worker(
         f"{settings.kafka.prefix}learn",
         broker=broker,
@@ -296,8 +306,8 @@ def run_learn(
         records_per_partition=settings.learn.micro_batch,
         coalesce_seconds=0.005,
         data=Path(settings.data) / "faust",
+        admit=admit,
     )
-    encoding = ThreadPoolExecutor(1, thread_name_prefix="encoder")
 
     async def on_worker(call: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(worker.thread, call, *arguments)
@@ -313,21 +323,20 @@ def run_learn(
             await on_worker(learn.put_items, some, texts)
         await on_worker(learn.item_positions.update, dict(after))
 
+    items = Broadcast(broker, [topics.items], apply_items)
+
     @worker.app.task  # type: ignore[untyped-decorator]
     async def follow() -> None:
         while not learn.active:  # a LEARN that stands by publishes nothing
             await asyncio.sleep(NEWS_SECONDS)
         await on_worker(learn.publish_everything)
-        broadcast = Broadcast(broker, [topics.items], apply_items, positions=learn.item_positions)
-        reading = asyncio.create_task(broadcast.run())
-        # What the catalogue held at the start is known before anything is learnt: the text projection is fitted to it.
-        await broadcast.caught_up.wait()
-        worker.ready.set()
+        items.positions.update(learn.item_positions)
+        ready.set()
         on_ready()
-        await reading
+        await items.run()
 
     async def every(seconds: float, call: Callable[[], Any]) -> None:
-        await worker.ready.wait()
+        await ready.wait()
         while True:
             began = time.monotonic()
             await on_worker(call)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import torch
 from sqlalchemy.engine import Connection
 
-from learner.ranking import Question, because, rank
+from learner.ranking import Question, rank, reasons
 from schemas.decoding import Invalid
 from schemas.events import Event, decode_event
 from schemas.recommendations import (
@@ -223,17 +223,16 @@ class Serve:
         tops = ranking.rows[:, :most].tolist()
         scores = ranking.scores[:, :most].tolist()
         generated_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        lists = [[row for row in top[: each.k] if row] for each, top in zip(asked, tops, strict=True)]
+        because = reasons(table, questions, lists)
         for number, each in enumerate(asked):
-            rows = [row for row in tops[number][: each.k] if row]
-            reasons = because(table, questions[number], rows)
-            neural = bool(questions[number].history)
+            source = "model" if questions[number].history else "popular"
             items = [
-                RecommendedItem(str(table.id_of[row]), float(score), "model" if neural else "popular", reason)
-                for row, score, reason in zip(rows, scores[number], reasons, strict=False)
+                RecommendedItem(str(table.id_of[row]), score, source, reason)
+                for row, score, reason in zip(lists[number], scores[number], because[number], strict=False)
             ]
             self._give_new_item_a_chance(shelf, each, unwanted[number], categories, items)
-            if items or each.request is not None:
-                self._publish(each, items, head, generated_at)
+            self._publish(each, items, head, generated_at)
 
     def _question(self, asked: Asked, unwanted: list[str], known: bool) -> Question:
         user, table = asked.user, self._mirror.table
@@ -300,6 +299,7 @@ def run_serve(
     topics = Topics(settings)
     mirror = Mirror(settings, torch.device("cpu"))
     outbox = Outbox(broker)
+    ready = asyncio.Event()
     worker = Worker(
         f"{settings.kafka.prefix}serve",
         broker=broker,
@@ -309,6 +309,7 @@ def run_serve(
         records_per_partition=settings.serve.batch_records,
         coalesce_seconds=settings.serve.coalesce_milliseconds / 1000,
         data=Path(settings.data) / "faust",
+        admit=ready.wait,
     )
 
     async def apply(topic: str, records: Sequence[Any], after: Mapping[Partition, int]) -> None:
@@ -332,7 +333,7 @@ def run_serve(
     async def begin() -> None:
         await broadcast.caught_up.wait()
         await asyncio.get_running_loop().run_in_executor(worker.thread, mirror.settle)
-        worker.ready.set()
+        ready.set()
         on_ready()
 
     worker.run(stops)

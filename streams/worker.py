@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -78,9 +78,6 @@ class Worker:
 
     The one thread keeps order and keeps torch off the event loop; Faust's own thread goes on sending heartbeats
     however long a batch takes.
-
-    Attributes:
-        ready: no batch is worked before the application sets it.
     """
 
     def __init__(
@@ -94,10 +91,16 @@ class Worker:
         records_per_partition: int,
         coalesce_seconds: float,
         data: Path,
+        admit: Callable[[], Awaitable[object]],
     ) -> None:
+        """Put the application together; nothing runs yet.
+
+        Args:
+            admit: awaited before every batch, so that the application can first get ready for it.
+        """
         self.store = store
         self.handler = handler
-        self.ready = asyncio.Event()
+        self._admit = admit
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
         self.app: App = make_app(
             application,
@@ -149,8 +152,8 @@ class Worker:
 
     async def _agent(self, stream: Any) -> None:
         try:
-            await self.ready.wait()
             async for poll in stream:
+                await self._admit()
                 await self._take(poll)
         except asyncio.CancelledError:
             raise

@@ -86,7 +86,9 @@ def nothing_left_behind() -> Iterator[None]:
     for thread in new_threads:
         thread.join(GRACE_SECONDS)
     left_threads = [thread.name for thread in new_threads if thread.is_alive()]
-    _, alive = psutil.wait_procs([child for child in _children() if child not in processes], timeout=GRACE_SECONDS)
+    # What an older process has started is its own affair: a supervisor that outlives the test may replace a child.
+    new = [child for child in _children() if child not in processes and processes.isdisjoint(child.parents())]
+    _, alive = psutil.wait_procs(new, timeout=GRACE_SECONDS)
     left_processes = [child.pid for child in alive]
     for child in alive:
         child.kill()
