@@ -12,6 +12,9 @@ from schemas.topics import LARGEST_DEAD_LETTER_BYTES
 
 log = logging.getLogger(__name__)
 
+ANY_PARTITION = -1
+"""librdkafka chooses by the key."""
+
 Headers = Sequence[tuple[str, bytes | None]]
 
 
@@ -49,6 +52,7 @@ class Outbox:
             "reconnect.backoff.max.ms": 1000,
             "log_level": 2,
             "error_cb": self._on_error,
+            "on_delivery": self._on_delivery,
         }
         if transactional_id is None:
             settings["delivery.report.only.error"] = True
@@ -65,16 +69,16 @@ class Outbox:
         key: bytes | None,
         value: bytes | None,
         *,
-        partition: int | None = None,
+        partition: int = ANY_PARTITION,
         headers: Headers | None = None,
     ) -> None:
         """Queue a record; it counts as sent only when `flush` has returned."""
-        more: dict[str, Any] = {} if partition is None else {"partition": partition}
-        if headers:
-            more["headers"] = list(headers)
         while True:
             try:
-                self._producer.produce(topic, value, key, on_delivery=self._on_delivery, **more)
+                if headers:
+                    self._producer.produce(topic, value, key, partition, headers=list(headers))
+                else:
+                    self._producer.produce(topic, value, key, partition)
                 return
             except BufferError:
                 self._producer.poll(0.1)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,6 +67,9 @@ class Outcome:
     asked: list[Asked] = field(default_factory=list)
     tallies: Counter[tuple[int, str]] = field(default_factory=Counter)
 
+    def tally(self, part: Part, counts: Mapping[str, int]) -> None:
+        self.tallies.update({(part.partition, code): count for code, count in counts.items()})
+
 
 class Serve:
     """The handler of SERVE's batches."""
@@ -116,18 +119,19 @@ class Serve:
     def _events(self, scenario: str, parts: Sequence[Part]) -> Outcome:
         settings, outcome = self._settings.scenarios[scenario], Outcome()
         decoded: list[tuple[Part, Any, Event]] = []
-        for part, record in _records(parts):
+        for part in parts:
             counts: Counter[str] = Counter()
-            if record.value is None:
-                counts["nulls"] += 1
-            else:
+            for record in part.records:
+                if record.value is None:
+                    counts["nulls"] += 1
+                    continue
                 event = decode_event(record.value, record.timestamp / 1000, scenario, settings.events, counts)
                 if isinstance(event, Invalid):
-                    self._put_aside(record, part, event, outcome)
+                    self._put_aside(record, part, event)
+                    counts[f"dead:{event.code}"] += 1
                 else:
                     decoded.append((part, record, event))
-            for code, count in counts.items():
-                outcome.tallies[part.partition, code] += count
+            outcome.tally(part, counts)
         users = self._cache.load(event.user_id for _, _, event in decoded)
         latest: dict[str, Asked] = {}
         examples_topic, length = self._topics.examples(scenario), self._settings.model.history
@@ -152,20 +156,21 @@ class Serve:
     def _requests(self, parts: Sequence[Part]) -> Outcome:
         outcome = Outcome()
         decoded: list[tuple[Part, Any, Request]] = []
-        for part, record in _records(parts):
+        for part in parts:
             counts: Counter[str] = Counter()
-            request = (
-                Invalid("null", "a request needs a value")
-                if record.value is None
-                else decode_request(record.value, counts)
-            )
-            if isinstance(request, Invalid):
-                self._put_aside(record, part, request, outcome)
-            else:
-                decoded.append((part, record, request))
-                counts["requests"] += 1
-            for code, count in counts.items():
-                outcome.tallies[part.partition, code] += count
+            for record in part.records:
+                request = (
+                    Invalid("null", "a request needs a value")
+                    if record.value is None
+                    else decode_request(record.value, counts)
+                )
+                if isinstance(request, Invalid):
+                    self._put_aside(record, part, request)
+                    counts[f"dead:{request.code}"] += 1
+                else:
+                    decoded.append((part, record, request))
+                    counts["requests"] += 1
+            outcome.tally(part, counts)
         users = self._cache.load(request.user_id for _, _, request in decoded)
         for part, record, request in decoded:
             known = self._settings.scenarios.get(request.scenario)
@@ -178,11 +183,10 @@ class Serve:
             outcome.asked.append(Asked(trigger, request.user_id, user, request.scenario, received, k, request))
         return outcome
 
-    def _put_aside(self, record: Any, part: Part, invalid: Invalid, outcome: Outcome) -> None:
+    def _put_aside(self, record: Any, part: Part, invalid: Invalid) -> None:
         """To the dead letters, untouched but for headers that say why."""
         headers = [*record.headers, *dead_letter_headers(invalid, part.topic, part.partition, record.offset)]
         self._outbox.send(self._topics.dead_letters, record.key, record.value, headers=headers)
-        outcome.tallies[part.partition, f"dead:{invalid.code}"] += 1
 
     # recommend → publish
 
@@ -283,12 +287,6 @@ class Serve:
         )
         topic = self._topics.recommendations(asked.scenario)
         self._outbox.send(topic, asked.user_id.encode(), encode_recommendation(recommendation))
-
-
-def _records(parts: Sequence[Part]) -> Iterator[tuple[Part, Any]]:
-    for part in parts:
-        for record in part.records:
-            yield part, record
 
 
 def run_serve(

@@ -25,6 +25,8 @@ SQLITE_PARAMETERS = 30_000
 
 SQLITE_PATIENCE_SECONDS = 30
 
+USER_COLUMNS = ("user_id", "state", "version")
+
 Partition = tuple[str, int]
 Effect = Callable[[Connection], None]
 
@@ -87,7 +89,8 @@ def open_engine(url: str) -> Engine:
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        reads = connection.get_execution_options().get("reads_only", False)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
 
@@ -109,6 +112,7 @@ class Store:
 
     def __init__(self, engine: Engine, application: str, owner: str) -> None:
         self.engine = engine
+        self._reader = engine.execution_options(reads_only=True)  # takes no write lock on SQLite
         self._application = application
         self._owner = owner
         self._lite = engine.dialect.name == "sqlite"
@@ -127,10 +131,14 @@ class Store:
             .values(next=bound("to_next"))
         )
         users = insert(UserState)
-        self._save_users = users.on_conflict_do_update(
+        save_users = users.on_conflict_do_update(
             index_elements=["user_id"],
             set_={"state": users.excluded.state, "version": users.excluded.version},
-            where=UserState.version == users.excluded.version - 1,
+            where=UserState.version == users.excluded.version - sa.literal_column("1"),
+        ).compile(dialect=engine.dialect, column_keys=list(USER_COLUMNS))
+        self._save_users = str(save_users)
+        self._user_row: Callable[..., Any] = (
+            (lambda *row: row) if save_users.positional else lambda *row: dict(zip(USER_COLUMNS, row, strict=True))
         )
         tallies = insert(Tally)
         self._add_tallies = tallies.on_conflict_do_update(
@@ -204,7 +212,7 @@ class Store:
     def positions(self) -> dict[Partition, Position]:
         """Every partition that this application ever claimed."""
         query = sa.select(Offset.topic, Offset.partition, Offset.next, Offset.claim)
-        with self.engine.connect() as connection:
+        with self._reader.connect() as connection:
             rows = connection.execute(query.where(Offset.application == self._application))
             return {(row.topic, row.partition): Position(row.next, row.claim) for row in rows}
 
@@ -213,7 +221,7 @@ class Store:
     def load_users(self, user_ids: Sequence[str]) -> dict[str, StoredUser]:
         """The states of those users that have one."""
         found: dict[str, StoredUser] = {}
-        with self.engine.connect() as connection:
+        with self._reader.connect() as connection:
             for start in range(0, len(user_ids), SQLITE_PARAMETERS):
                 some = user_ids[start : start + SQLITE_PARAMETERS]
                 query = sa.select(UserState.user_id, UserState.state, UserState.version)
@@ -229,8 +237,10 @@ class Store:
         """
         if not users:
             return
-        rows = [{"user_id": name, "state": user.state, "version": user.version} for name, user in sorted(users.items())]
-        result = connection.execute(self._save_users, rows, execution_options={"preserve_rowcount": True})
+        # As driver SQL: SQLAlchemy's work on each row's parameters would cost as much as the database's.
+        rows = [self._user_row(name, *user) for name, user in sorted(users.items())]
+        options = {"preserve_rowcount": True}
+        result = connection.exec_driver_sql(self._save_users, rows, execution_options=options)
         if result.rowcount != len(rows):
             raise Conflict(f"{len(rows) - result.rowcount} of {len(rows)} users were changed elsewhere")
 
@@ -249,7 +259,7 @@ class Store:
     def tallies(self) -> Counter[tuple[str, str]]:
         """Counts of (topic, code) over all partitions."""
         query = sa.select(Tally.topic, Tally.code, sa.func.sum(Tally.count)).group_by(Tally.topic, Tally.code)
-        with self.engine.connect() as connection:
+        with self._reader.connect() as connection:
             return Counter({(topic, code): int(count) for topic, code, count in connection.execute(query)})
 
     # What LEARN leaves for people and for its successor
@@ -278,7 +288,7 @@ class Store:
             connection.execute(insert.on_conflict_do_update(index_elements=["scenario"], set_=update), rows)
 
     def heads(self) -> dict[str, PublishedHead]:
-        with sa.orm.Session(self.engine, expire_on_commit=False) as session:
+        with sa.orm.Session(self._reader, expire_on_commit=False) as session:
             return {head.scenario: head for head in session.scalars(sa.select(PublishedHead))}
 
     def add_checkpoint(self, connection: Connection, number: int, folder: Path, sha256: str, step: int) -> None:
@@ -287,7 +297,7 @@ class Store:
 
     def checkpoints(self) -> list[Checkpoint]:
         """Complete checkpoints, newest first."""
-        with sa.orm.Session(self.engine, expire_on_commit=False) as session:
+        with sa.orm.Session(self._reader, expire_on_commit=False) as session:
             return list(session.scalars(sa.select(Checkpoint).order_by(Checkpoint.number.desc())))
 
     def forget_checkpoint(self, number: int) -> None:

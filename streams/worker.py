@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -29,6 +30,8 @@ EXIT_TRY_AGAIN = 75
 EXIT_CONFIGURATION = 78
 
 DATABASE_PATIENCE_SECONDS = 60.0
+GARBAGE_THRESHOLD = 50_000
+"""Objects made before the garbage collector looks at the youngest; batches make many that all live a little while."""
 SHUTDOWN_SECONDS = 8.0
 
 Commit = Callable[[Effect], None]
@@ -233,6 +236,10 @@ class Worker:
             worker.loop.call_soon_threadsafe(worker._schedule_shutdown, signal.SIGTERM)
 
         stops.then(stop)
+        # What the libraries have made by now lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GARBAGE_THRESHOLD)
         code = 0
         try:
             worker.execute_from_commandline()
