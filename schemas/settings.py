@@ -70,7 +70,9 @@ class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     coalesce_milliseconds: Annotated[
         float,
         Meta(
-            ge=0, le=1000, description="Pause between polls, in milliseconds; a longer one costs latency and saves CPU."
+            ge=0,
+            le=1000,
+            description="Pause, in milliseconds, in which a quiet stream gathers events; costs latency, saves CPU.",
         ),
     ] = 5.0
     history: Annotated[
@@ -101,6 +103,12 @@ class Learn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """How examples become weights."""
 
     micro_batch: Annotated[PositiveInt, Meta(description="Examples per gradient step.")] = 64
+    coalesce_milliseconds: Annotated[
+        float,
+        Meta(
+            ge=0, le=10_000, description="Pause, in milliseconds, in which a quiet stream gathers examples for a step."
+        ),
+    ] = 200.0
     learning_rate: Annotated[Seconds, Meta(description="AdamW's step size for trunk, heads and item rows.")] = 3e-3
     mixer_learning_rate: Annotated[Seconds, Meta(description="Adam's step size for the mixer.")] = 6e-3
     weight_decay: Annotated[float, Meta(ge=0, description="AdamW's decoupled weight decay.")] = 0.01

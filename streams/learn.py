@@ -304,7 +304,7 @@ def run_learn(
         handler=learn,
         topics=[topics.examples(name) for name in settings.scenarios],
         records_per_partition=settings.learn.micro_batch,
-        coalesce_seconds=0.005,
+        coalesce_seconds=settings.learn.coalesce_milliseconds / 1000,
         data=Path(settings.data) / "faust",
         admit=admit,
     )

@@ -30,6 +30,8 @@ EXIT_TRY_AGAIN = 75
 EXIT_CONFIGURATION = 78
 
 DATABASE_PATIENCE_SECONDS = 60.0
+SWITCH_SECONDS = 0.0005
+"""Each of the many small tensor operations of a ranking gives the interpreter up and wants it back from the loop."""
 GARBAGE_THRESHOLD = 50_000
 """Objects made before the garbage collector looks at the youngest; batches make many that all live a little while."""
 SHUTDOWN_SECONDS = 8.0
@@ -240,6 +242,7 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GARBAGE_THRESHOLD)
+        sys.setswitchinterval(SWITCH_SECONDS)
         code = 0
         try:
             worker.execute_from_commandline()
