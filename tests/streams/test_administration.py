@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -91,7 +92,11 @@ def test_the_embedded_kafka_takes_transactions(broker: str, prefix: str) -> None
     producer.produce(name, b"1")
     producer.commit_transaction(20)
     # The record, and the marker that says that its transaction was committed.
-    assert end_offsets(broker, [name]) == {(name, 0): 2}
+    # The marker of a commit is written just after the commit was answered.
+    deadline = time.monotonic() + 20
+    while end_offsets(broker, [name]) != {(name, 0): 2}:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_what_the_cluster_refuses_is_named_with_its_reason(broker: str, prefix: str) -> None:

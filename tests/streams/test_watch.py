@@ -68,7 +68,7 @@ def recommendation(user: str, offset: int, *, item: str = "i1", version: int = 3
 
 def weights(scenario: str, version: int, published_at: float) -> bytes:
     return encode_record(
-        Weights(scenario, "line", version, 5, published_at, 1.0, 1.0, 0, [scenario], {}, None, 1, tensors=b"")
+        Weights(scenario, "line", version, 5, published_at, 1.0, 1.0, 0, [scenario], {}, None, 0, 0, 1, tensors=b"")
     )
 
 
