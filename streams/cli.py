@@ -130,7 +130,7 @@ def demo(
     seconds: Annotated[
         float | None, typer.Option(min=1, help="End after this many seconds; for ever if left out.")
     ] = None,
-    rate: Annotated[float, typer.Option(min=0.1, help="Events per second of the simulated audience.")] = 60.0,
+    rate: Annotated[float, typer.Option(min=0.1, help="Events per second of the simulated audience.")] = 25.0,
     seed: Annotated[int, typer.Option(help="Seed of the simulated world.")] = 0,
     data: Data = None,
     as_json: Json = False,
