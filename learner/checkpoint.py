@@ -114,24 +114,6 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(load_tensors(contents[TENSORS]), msgspec.json.decode(contents[FACTS], type=Facts))
 
 
-def prune_checkpoints(parent: Path, kept: int) -> list[Path]:
-    """Delete all checkpoints in a folder but the newest `kept`, and what a crash has left of others.
-
-    Returns:
-        The checkpoints that stay, newest first.
-    """
-    if not parent.is_dir():
-        return []
-    for leftover in parent.iterdir():
-        if leftover.name.endswith((UNFINISHED, REPLACED)):
-            shutil.rmtree(leftover, ignore_errors=True)
-    whole = [folder for folder in parent.iterdir() if (folder / MANIFEST).is_file()]
-    whole.sort(key=lambda folder: (folder / MANIFEST).stat().st_mtime_ns, reverse=True)
-    for folder in whole[kept:]:
-        shutil.rmtree(folder)
-    return whole[:kept]
-
-
 def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()

@@ -24,6 +24,7 @@ from rich.table import Table
 from schemas.configuration import load, render
 from schemas.errors import ExplainedError
 from schemas.settings import Settings
+from streams.columns import COLUMNS_HELP
 
 app = typer.Typer(
     name="headstream",
@@ -293,7 +294,7 @@ def run_process(name: str, config: Path | None, data: Path | None, broker: str |
     run_learn(settings, address, store, stops, on_ready)
 
 
-@app.command()
+@app.command(epilog=COLUMNS_HELP)
 def replay(
     source: Annotated[str, typer.Argument(help="movielens:FOLDER, or a .jsonl, .csv or .parquet file (also .gz).")],
     scenario: Annotated[str | None, typer.Option(help="Put all events into this scenario.")] = None,

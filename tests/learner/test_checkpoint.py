@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from learner.checkpoint import DamagedCheckpoint, prune_checkpoints, read_checkpoint, write_checkpoint
+from learner.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
 
 FILES = ("tensors.safetensors", "facts.json", "manifest.json")
 FACTS: dict[str, object] = {"step": 7, "names": ["ä", None], "nested": {"a": [1, 2.5]}}
@@ -57,8 +57,6 @@ def test_an_unfinished_checkpoint_is_none(tmp_path: Path) -> None:
     folder.rename(tmp_path / "2.unfinished")
     with pytest.raises(DamagedCheckpoint):
         read_checkpoint(tmp_path / "2")
-    assert prune_checkpoints(tmp_path, 3) == []
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
@@ -68,12 +66,3 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     assert read_checkpoint(tmp_path / "1").tensors.keys() == {"only"}
     assert {file.name for file in (tmp_path / "1").iterdir()} == set(FILES)
     assert [folder.name for folder in tmp_path.iterdir()] == ["1"]
-
-
-def test_only_the_newest_are_kept(tmp_path: Path) -> None:
-    for number in range(5):
-        write_checkpoint(tmp_path / str(number), tensors(), {"number": number})
-    (tmp_path / "notes").mkdir()
-    assert prune_checkpoints(tmp_path, 2) == [tmp_path / "4", tmp_path / "3"]
-    assert {folder.name for folder in tmp_path.iterdir()} == {"3", "4", "notes"}
-    assert prune_checkpoints(tmp_path / "absent", 2) == []
