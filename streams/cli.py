@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.markup import escape
-from rich.table import Table
 
 from schemas.configuration import load, render
 from schemas.errors import ExplainedError
 from schemas.settings import Settings
 from streams.columns import COLUMNS_HELP
+from streams.logs import log_to_file, log_to_terminal
 
 app = typer.Typer(
     name="headstream",
@@ -95,37 +93,6 @@ def stopping() -> Iterator[threading.Event]:
             signal.signal(each, handler)
 
 
-def log_to_terminal(level: int = logging.WARNING) -> None:
-    handler = RichHandler(console=errors, show_path=False, rich_tracebacks=False)
-    logging.basicConfig(level=level, handlers=[handler], format="%(message)s")
-    for chatty in ("kafka", "aiokafka", "jgo", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
-
-
-def log_to_file() -> None:
-    """A process of its own writes plain lines; the supervisor sends them to <data>/logs."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    for chatty in ("aiokafka", "faust", "mode", "alembic", "kafka", "transformers"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    # aiokafka repeats itself many times a second while a broker is away.
-    logging.getLogger("aiokafka").addFilter(Seldom())
-
-
-class Seldom(logging.Filter):
-    """Lets the same message through once in five seconds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._last: dict[str, float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        now = time.monotonic()
-        if now - self._last.get(record.msg, -60.0) < 5.0:
-            return False
-        self._last[record.msg] = now
-        return True
-
-
 @app.command()
 def demo(
     seconds: Annotated[
@@ -145,7 +112,7 @@ def demo(
     from streams.store import Store, database_url, open_engine
     from streams.supervisor import Supervisor
 
-    log_to_terminal()
+    log_to_terminal(errors)
     began = time.monotonic()
     folder = data or Path(".headstream") / "demo"
     settings = read_settings(None, folder, None)
@@ -216,7 +183,7 @@ def up(config: Config = None, data: Data = None, broker: Broker = None) -> None:
     """
     from streams.supervisor import Supervisor
 
-    log_to_terminal()
+    log_to_terminal(errors)
     settings = read_settings(config, data, broker)
     began = time.monotonic()
     everything = Supervisor(settings, arguments=handed_on(config, Path(settings.data)), on_step=step_printer(began))
@@ -239,7 +206,7 @@ def broker(config: Config = None, data: Data = None) -> None:
     """
     from streams.supervisor import Supervisor
 
-    log_to_terminal()
+    log_to_terminal(errors)
     settings = read_settings(config, data, None)
     only_kafka = Supervisor(settings, processes=(), on_step=step_printer(time.monotonic()))
     with stopping() as stop, only_kafka as supervisor:
@@ -313,7 +280,7 @@ def replay(
     """
     from streams.playback import play
 
-    log_to_terminal()
+    log_to_terminal(errors)
     settings = read_settings(config, data, broker)
     with stopping() as stop:
         report = play(
@@ -365,7 +332,7 @@ def watch(
     """
     from streams.watch import watch as follow
 
-    log_to_terminal()
+    log_to_terminal(errors)
     settings = read_settings(config, data, broker)
     if scenario not in settings.scenarios:
         fail(f'"{scenario}" is not one of {", ".join(settings.scenarios)}')
@@ -391,9 +358,10 @@ def status(config: Config = None, data: Data = None, broker: Broker = None, as_j
     """
     from schemas.migrations import upgrade
     from streams.status import read_status
+    from streams.status_table import print_status
     from streams.store import Store, database_url, open_engine
 
-    log_to_terminal()
+    log_to_terminal(errors)
     settings = read_settings(config, data, broker)
     address = find_broker(settings)
     Path(settings.data).mkdir(parents=True, exist_ok=True)
@@ -406,42 +374,8 @@ def status(config: Config = None, data: Data = None, broker: Broker = None, as_j
         engine.dispose()
     if as_json:
         typer.echo(json.dumps(found))
-        return
-    print_status(found)
-
-
-def print_status(found: Mapping[str, Any]) -> None:
-    table = plain_table("scenario", "events", "lag", "learnt", "model", "age", "recall@10", "dead letters")
-    for name, each in found["scenarios"].items():
-        model = each["model"]
-        age, recall = model["age_seconds"], model["recall@10"]
-        table.add_row(
-            name, f"{each['events']:,}", f"{each['lag']:,}", f"{each['examples']:,}", f"v{model['version']}",
-            "-" if age is None else f"{age:.0f} s", "-" if recall is None else f"{recall:.3f}",
-            f"{sum(each['dead_letters'].values()):,}",
-        )  # fmt: skip
-    out.print(table)
-    table, empty = plain_table("topic", "partition", "end", "position", "lag"), 0
-    for topic, partitions in found["topics"].items():
-        for number, each in partitions.items():
-            if each["end"] == 0:
-                empty += 1
-                continue
-            position = "-" if each["position"] is None else f"{each['position']:,}"
-            table.add_row(topic, number, f"{each['end']:,}", position, f"{each['lag']:,}")
-    out.print()
-    out.print(table)
-    out.print(f"[dim]{empty} partitions are empty[/]")
-    dead = found["dead_letters"]
-    out.print("dead letters: " + (", ".join(f"{code} {count}" for code, count in sorted(dead.items())) or "none"))
-
-
-def plain_table(first: str, *others: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column(first)
-    for heading in others:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
+    else:
+        print_status(found, out)
 
 
 @app.command()
@@ -451,20 +385,15 @@ def doctor(config: Config = None, data: Data = None, broker: Broker = None, as_j
     Example: [cyan]headstream doctor[/]
     """
     from streams.doctor import examine
+    from streams.doctor_table import print_findings
 
-    log_to_terminal()
+    log_to_terminal(errors)
     findings = examine(read_settings(config, data, broker))
     if as_json:
         keys = ("name", "status", "detail", "remedy")
         typer.echo(json.dumps([{key: getattr(each, key) for key in keys} for each in findings]))
     else:
-        marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failed": "[red]failed[/]"}
-        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-        for each in findings:
-            table.add_row(marks[each.status], each.name, each.detail)
-            if each.status != "ok" and each.remedy:
-                table.add_row("", "", f"[dim]{each.remedy}[/]")
-        out.print(table)
+        print_findings(findings, out)
     if any(each.status == "failed" for each in findings):
         raise typer.Exit(1)
 

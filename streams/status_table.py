@@ -1,0 +1,52 @@
+"""The status as a person reads it: a table of scenarios, a table of partitions, and the dead letters by reason."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from streams.status import Status
+
+
+def print_status(found: Status, out: Console) -> None:
+    out.print(_scenarios(found))
+    partitions, empty = _partitions(found)
+    out.print()
+    out.print(partitions)
+    out.print(f"[dim]{empty} partitions are empty[/]")
+    dead = found["dead_letters"]
+    out.print("dead letters: " + (", ".join(f"{code} {count}" for code, count in sorted(dead.items())) or "none"))
+
+
+def _scenarios(found: Status) -> Table:
+    table = _plain_table("scenario", "events", "lag", "learnt", "model", "age", "recall@10", "dead letters")
+    for name, each in found["scenarios"].items():
+        model = each["model"]
+        age, recall = model["age_seconds"], model["recall@10"]
+        table.add_row(
+            name, f"{each['events']:,}", f"{each['lag']:,}", f"{each['examples']:,}", f"v{model['version']}",
+            "-" if age is None else f"{age:.0f} s", "-" if recall is None else f"{recall:.3f}",
+            f"{sum(each['dead_letters'].values()):,}",
+        )  # fmt: skip
+    return table
+
+
+def _partitions(found: Status) -> tuple[Table, int]:
+    """The partitions that hold something, and how many others there are."""
+    table, empty = _plain_table("topic", "partition", "end", "position", "lag"), 0
+    for topic, partitions in found["topics"].items():
+        for number, each in partitions.items():
+            if each["end"] == 0:
+                empty += 1
+                continue
+            position = "-" if each["position"] is None else f"{each['position']:,}"
+            table.add_row(topic, number, f"{each['end']:,}", position, f"{each['lag']:,}")
+    return table, empty
+
+
+def _plain_table(first: str, *others: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column(first)
+    for heading in others:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table

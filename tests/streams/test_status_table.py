@@ -1,0 +1,53 @@
+"""The status in tables: numbers as a person reads them, and nothing for what is not there yet."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+from rich.console import Console
+
+from streams.status import ScenarioStatus, Status
+from streams.status_table import print_status
+
+
+def scenario(events: int, age: float | None, recall: float | None, dead: dict[str, int]) -> ScenarioStatus:
+    return {
+        "events": events, "duplicates": 0, "examples": events, "lag": 3, "learning_lag": 0,
+        "model": {"version": 7, "step": 9, "age_seconds": age, "recall@10": recall}, "dead_letters": dead, "counts": {},
+    }  # fmt: skip
+
+
+def printed(found: Status) -> list[list[str]]:
+    console = Console(file=StringIO(), width=120)
+    print_status(found, console)
+    return [line.split() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+
+
+def test_scenarios_partitions_and_dead_letters_are_printed_and_empty_partitions_only_counted() -> None:
+    found = printed(
+        {
+            "scenarios": {
+                "shop": scenario(12_345, 2.4, 0.25, {"not-json": 2, "bad-id": 1}),
+                "news": scenario(0, None, None, {}),
+            },
+            "topics": {
+                "events.shop": {
+                    "0": {"end": 12_348, "position": 12_345, "lag": 3},
+                    "1": {"end": 0, "position": None, "lag": 0},
+                    "2": {"end": 4, "position": None, "lag": 4},
+                }
+            },
+            "dead_letters": {"not-json": 2, "bad-id": 1},
+        }
+    )
+    assert found == [
+        ["scenario", "events", "lag", "learnt", "model", "age", "recall@10", "dead", "letters"],
+        ["shop", "12,345", "3", "12,345", "v7", "2", "s", "0.250", "3"],
+        ["news", "0", "3", "0", "v7", "-", "-", "0"],
+        [],
+        ["topic", "partition", "end", "position", "lag"],
+        ["events.shop", "0", "12,348", "12,345", "3"],
+        ["events.shop", "2", "4", "-", "4"],
+        ["1", "partitions", "are", "empty"],
+        ["dead", "letters:", "bad-id", "1,", "not-json", "2"],
+    ]
