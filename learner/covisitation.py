@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from learner.compiled import compiled
+from learner.directory import Floats, Integers, Places, directory_size, place_of
 
 RECENCY = 5.0
 """Events over which a history item's say in the knn score falls by e."""
@@ -15,13 +20,13 @@ FORWARD_RECENCY = 1.5
 FORWARD_REACH = 3
 """Only so many of the newest history items count as followed by the target."""
 
-SOURCE_POWER = 0.5
 TARGET_POWER = 0.35
-TASTE_POWER = 0.5
-"""How strongly popular items are held back: as history items, as candidates, and as candidates in the taste scores."""
+"""How strongly popular items are held back as candidates; as history items, and in the taste scores, by .5."""
+
+FIRST_SLOTS = 1024
 
 ROWS_AT_ONCE = 1 << 16
-"""Rows that are swept at a time, so that a sweep needs little memory beside the table."""
+"""Slots that are swept at a time, so that a sweep needs little memory beside the table."""
 
 
 class StateMismatch(ValueError):
@@ -41,6 +46,20 @@ class StateMismatch(ValueError):
         self.allowed = allowed
 
 
+class Neighbours(NamedTuple):
+    """The neighbours of some items, as the table keeps them.
+
+    Attributes:
+        rows: 0 where there is none; (n, m), int32.
+        together: weight of the pair; (n, m), float32.
+        forward: weight of "after this item came that one"; (n, m), float32.
+    """
+
+    rows: Tensor
+    together: Tensor
+    forward: Tensor
+
+
 class CoVisitation:
     """Which items are used together: bounded rows of neighbours per item, decaying with the stream.
 
@@ -51,10 +70,11 @@ class CoVisitation:
     All of it halves every `half_life` events. Nothing is swept for that: a row holds as of the clock in `touched`, and
     is brought forward when it is read or written.
 
+    Neighbours lie in slots, which an item gets with its first pair: most of a large catalogue never earns one. Slot 0
+    stays empty and stands for none. The tables live in the host's memory, wherever the model runs, and are read and
+    written by compiled loops.
+
     Attributes:
-        neighbours: rows, 0 where empty; (rows, m), int32.
-        together: weight of the pair; (rows, m), float32.
-        forward: weight of "after this item came that one"; (rows, m), float32.
         count: decayed number of events; (rows,), float32.
         touched: clock as of which the row holds; (rows,), float64.
     """
@@ -67,7 +87,6 @@ class CoVisitation:
         half_life: float = 20_000.0,
         window: int = 20,
         distance: float = 30.0,
-        device: torch.device | str = "cpu",
     ) -> None:
         """Make an empty table.
 
@@ -77,23 +96,31 @@ class CoVisitation:
             window: newest history items that are read.
             distance: events over which the weight of a pair falls by e.
         """
-        self.neighbours = torch.zeros(rows, neighbours, dtype=torch.int32, device=device)
-        self.together = torch.zeros(rows, neighbours, device=device)
-        self.forward = torch.zeros(rows, neighbours, device=device)
-        self.count = torch.zeros(rows, device=device)
-        self.touched = torch.zeros(rows, dtype=torch.float64, device=device)
+        self.count = torch.zeros(rows)
+        self.touched = torch.zeros(rows, dtype=torch.float64)
+        self._slot = torch.zeros(rows, dtype=torch.int32)
+        self._neighbours = torch.zeros(FIRST_SLOTS, neighbours, dtype=torch.int32)
+        self._together = torch.zeros(FIRST_SLOTS, neighbours)
+        self._forward = torch.zeros(FIRST_SLOTS, neighbours)
+        self._end = 1
+        self._free: list[int] = []
         self._half_life = half_life
         self._window = window
         self._distance = distance
+
+    @property
+    def neighbours(self) -> int:
+        """How many of each item are kept at most."""
+        return self._neighbours.shape[1]
 
     @torch.inference_mode(False)
     def grow(self, rows: int) -> None:
         """Make room for `rows` rows; all that is known stays."""
         more = rows - len(self.count)
-        if more <= 0:
-            return
-        for name, table in self.state().items():
-            setattr(self, name, torch.cat((table, table.new_zeros(more, *table.shape[1:]))))
+        if more > 0:
+            for name in ("count", "touched", "_slot"):
+                table = getattr(self, name)
+                setattr(self, name, torch.cat((table, table.new_zeros(more))))
 
     def update(self, history: Tensor, target: Tensor, clock: float) -> Tensor:
         """Count one micro-batch, all of it at `clock`.
@@ -106,13 +133,14 @@ class CoVisitation:
         Returns:
             The rows that changed, each once, in ascending order; (n,), int64.
         """
-        pairs = self._pairs(history, target)
-        used = target[target > 0]
-        rows: Tensor = torch.unique(torch.cat((pairs.row, used)))
-        self._bring_forward(rows, clock)
-        self.count.index_add_(0, used, self.count.new_ones(len(used)))
-        self._add(pairs)
-        return rows
+        read = _newest(history, self._window) * (target > 0)[:, None]
+        used = target * (read > 0).any(1)
+        paired = torch.unique(torch.cat((read.flatten(), used)))
+        self._allot(paired[paired > 0])
+        rows: Tensor = torch.unique(torch.cat((paired, target)))
+        weights = torch.exp(-torch.arange(read.shape[1]) / self._distance)
+        _update(self._tables(), read.numpy(), target.numpy(), weights.numpy(), clock, self._half_life)
+        return rows[rows > 0]
 
     def clear(self, rows: Tensor) -> None:
         """Forget the items of these rows, also as neighbours of others: whoever gets the row next inherits nothing.
@@ -120,14 +148,19 @@ class CoVisitation:
         Args:
             rows: (n,), int64.
         """
-        gone = torch.zeros(len(self.count), dtype=torch.bool, device=self.count.device)
+        gone = torch.zeros(len(self.count), dtype=torch.bool)
         gone[rows] = True
-        for start in range(0, len(gone), ROWS_AT_ONCE):
-            part = slice(start, start + ROWS_AT_ONCE)
-            named = gone[self.neighbours[part]]  # (part, m)
-            for table in (self.neighbours, self.together, self.forward):
+        for start in range(1, self._end, ROWS_AT_ONCE):
+            part = slice(start, min(start + ROWS_AT_ONCE, self._end))
+            named = gone[self._neighbours[part]]  # (part, m)
+            for table in (self._neighbours, self._together, self._forward):
                 table[part].masked_fill_(named, 0)
-        for table in self.state().values():
+        slots = self._slot[rows]
+        slots = slots[slots > 0].long()
+        for table in (self._neighbours, self._together, self._forward):
+            table[slots] = 0
+        self._free.extend(slots.tolist())
+        for table in (self.count, self.touched, self._slot):
             table[rows] = 0
 
     def score(self, history: Tensor, clock: float) -> CoVisited:
@@ -140,48 +173,59 @@ class CoVisitation:
             taste    = sum_q                 together[h_q, c] / (n[h_q] + 1)^.5   / (n[c] + 1)^.5
             strongest = max_q                together[h_q, c] / (n[h_q] + 1)^.5   / (n[c] + 1)^.5
 
-        The cost does not depend on the number of items: the neighbours of a user's history are gathered, and those that
-        name the same item are brought side by side by one sort.
+        The cost does not depend on the number of items.
 
         Args:
             history: rows, oldest first, 0 pads on the left; the last `window` are read; (batch, length), int64.
             clock: events seen over all scenarios.
         """
-        batch, length = history.shape[0], min(history.shape[1], self._window)
-        rows, m = self.neighbours.shape
-        read = history[:, history.shape[1] - length :].flatten()  # (batch * length,)
-        age = torch.arange(length - 1, -1, -1, dtype=torch.float32, device=read.device).repeat(batch)
-        fade = self._fade(read, clock)
-        source = fade / (self.count[read] * fade + 1) ** SOURCE_POWER
-        follows = source * torch.exp(-age / FORWARD_RECENCY)
-        near = torch.exp(-age / RECENCY)
+        read = _newest(history, self._window).numpy()
+        batch, most = len(read), read.shape[1] * self.neighbours
+        items = np.empty((batch, most), np.int64)
+        scores = np.empty((batch, most, 4), np.float32)
+        found = np.empty(batch, np.int64)
+        places = np.zeros((batch, directory_size(most)), np.int32)
+        _score(self._tables(), read, clock, self._half_life, items, scores, found, places)
+        return CoVisited(items, scores, found, places)
 
-        user = torch.arange(batch, device=read.device).repeat_interleave(length)
-        keys = (user * rows)[:, None] + self.neighbours.index_select(0, read)  # (batch * length, m)
-        keys, order = keys.flatten().sort()
-        keys, place = torch.unique_consecutive(keys, return_inverse=True)
-        taste = (self.together.index_select(0, read) * source[:, None]).flatten().index_select(0, order)
-        ahead = (self.forward.index_select(0, read) * follows[:, None]).flatten().index_select(0, order)
-        recent = taste * near.index_select(0, order // m)
+    def speakers(self, past: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+        """For each shown item the item of the past that it is used with most.
 
-        def summed(terms: Tensor) -> Tensor:
-            return terms.new_zeros(len(keys)).index_add_(0, place, terms)
+        Args:
+            past: rows, 0 pads; (batch, h), int64.
+            shown: rows, 0 pads; (batch, n), int64.
 
-        items = keys % rows
-        popularity = self.count.index_select(0, items) * self._fade(items, clock) + 1
-        target, broad = popularity**-TARGET_POWER, popularity**-TASTE_POWER
-        strongest = taste.new_zeros(len(keys)).scatter_reduce_(0, place, taste, "amax")
-        scores = (summed(recent) * target, summed(ahead) * target, summed(taste) * broad, strongest * broad)
-        return CoVisited(keys, torch.stack(scores, 1), batch, rows)
+        Returns:
+            The place in `past`, and the weight that speaks from there, 0 if none does; (batch, n) each.
+        """
+        place = np.zeros(tuple(shown.shape), np.int64)
+        weight = np.zeros(tuple(shown.shape), np.float32)
+        _speakers(self._tables(), past.numpy(), shown.numpy(), place, weight)
+        return torch.from_numpy(place), torch.from_numpy(weight)
+
+    # What travels, and what is saved
+
+    def describe(self, rows: Tensor) -> Neighbours:
+        """What is kept of these items' neighbours; (n,), int64."""
+        slots = self._slot[rows].long()
+        return Neighbours(self._neighbours[slots], self._together[slots], self._forward[slots])
+
+    def place(self, rows: Tensor, neighbours: Neighbours) -> None:
+        """Take over what `describe` gave for the same number of neighbours."""
+        self._allot(rows[neighbours.rows.any(1)])
+        slots = self._slot[rows].long()
+        kept = slots > 0
+        self._neighbours[slots[kept]] = neighbours.rows[kept]
+        self._together[slots[kept]] = neighbours.together[kept]
+        self._forward[slots[kept]] = neighbours.forward[kept]
 
     def state(self) -> dict[str, Tensor]:
         """The tables themselves, to be saved: copy what must outlive the next update."""
         return {
-            "neighbours": self.neighbours,
-            "together": self.together,
-            "forward": self.forward,
-            "count": self.count,
-            "touched": self.touched,
+            **self._by_row(),
+            "neighbours": self._neighbours[: self._end],
+            "together": self._together[: self._end],
+            "forward": self._forward[: self._end],
         }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -190,115 +234,72 @@ class CoVisitation:
         Raises:
             StateMismatch: a table is missing, or was made for another number of neighbours.
         """
-        for name, table in taken_over("co-visitation", state, self.state(), dict.fromkeys(self.state(), 0)).items():
-            setattr(self, name, table)
+        by_row = taken_over("co-visitation", state, self._by_row(), dict.fromkeys(self._by_row(), 0))
+        by_slot = {"neighbours": self._neighbours, "together": self._together, "forward": self._forward}
+        by_slot = taken_over("co-visitation", state, by_slot, dict.fromkeys(by_slot, 0))
+        self.count, self.touched, self._slot = by_row["count"], by_row["touched"], by_row["slot"]
+        self._neighbours, self._together, self._forward = (
+            by_slot["neighbours"],
+            by_slot["together"],
+            by_slot["forward"],
+        )
+        self._end = len(self._neighbours)
+        taken = torch.zeros(self._end, dtype=torch.bool)
+        taken[self._slot.long()] = True
+        self._free = [slot for slot in (~taken).nonzero().flatten().tolist() if slot]
 
-    def _fade(self, rows: Tensor, clock: float) -> Tensor:
-        """What is left at `clock` of each unit that a row holds; (n,), float32."""
-        return torch.exp2((self.touched.index_select(0, rows) - clock) / self._half_life).float()
+    def _by_row(self) -> dict[str, Tensor]:
+        return {"slot": self._slot, "count": self.count, "touched": self.touched}
 
-    def _bring_forward(self, rows: Tensor, clock: float) -> None:
-        fade = self._fade(rows, clock)
-        for table in (self.together, self.forward):
-            table.index_copy_(0, rows, table.index_select(0, rows).mul_(fade[:, None]))
-        self.count[rows] *= fade
-        self.touched[rows] = clock
-
-    def _pairs(self, history: Tensor, target: Tensor) -> _Pairs:
-        """What a micro-batch adds to each pair, in both directions; pairs that occur more than once are summed."""
-        batch, length = history.shape[0], min(history.shape[1], self._window)
-        read = history[:, history.shape[1] - length :].flatten()  # (batch * length,)
-        asked = target.repeat_interleave(length)
-        known = ((read > 0) & (asked > 0)).nonzero().flatten()  # (pairs,)
-        before, after = read[known], asked[known]
-        age = torch.arange(length - 1, -1, -1, device=read.device).repeat(batch)[known]
-        weight = torch.exp(-age / self._distance)
-        rows = len(self.count)
-        keys = torch.cat((before * rows + after, after * rows + before))
-        keys, place = torch.unique(keys, return_inverse=True)
-        together = weight.new_zeros(len(keys)).index_add_(0, place, weight.repeat(2))
-        forward = weight.new_zeros(len(keys)).index_add_(0, place[: len(age)], weight * (age < FORWARD_REACH))
-        return _Pairs(keys // rows, keys % rows, together, forward)
-
-    def _add(self, pairs: _Pairs) -> None:
-        match = self.neighbours.index_select(0, pairs.row) == pairs.item.int()[:, None]  # (pairs, m)
-        place, column = match.nonzero(as_tuple=True)
-        known = pairs.at(place)
-        self.together[known.row, column] += known.together
-        self.forward[known.row, column] += known.forward
-        new = torch.ones_like(pairs.row, dtype=torch.bool).index_fill_(0, place, False)
-        self._admit(pairs.at(new.nonzero().flatten()))
-
-    def _admit(self, newcomers: _Pairs) -> None:
-        """Seat new neighbours: a row's strongest newcomer against its weakest neighbour, the next against the next."""
-        if len(newcomers.row) == 0:
+    @torch.inference_mode(False)
+    def _allot(self, rows: Tensor) -> None:
+        """Give slots to the items that have none."""
+        without = rows[self._slot[rows] == 0]
+        if len(without) == 0:
             return
-        order = newcomers.together.argsort(descending=True, stable=True)
-        newcomers = newcomers.at(order[newcomers.row[order].argsort(stable=True)])
-        rows, place, counts = torch.unique_consecutive(newcomers.row, return_inverse=True, return_counts=True)
-        rank = torch.arange(len(place), device=place.device) - (counts.cumsum(0) - counts)[place]
-        seats = min(int(counts.max()), self.neighbours.shape[1])
-        empty = self.neighbours.index_select(0, rows) == 0
-        strength = self.together.index_select(0, rows).masked_fill_(empty, -1.0)  # an empty seat is the weakest
-        weakest, columns = strength.topk(seats, largest=False)  # (rows, seats)
-        if int(counts.max()) > seats:
-            seated = (rank < seats).nonzero().flatten()
-            newcomers, place, rank = newcomers.at(seated), place[seated], rank[seated]
-        seat = place * seats + rank
-        column, holder = columns.flatten()[seat], weakest.flatten()[seat]
-        wins = (holder <= newcomers.together).nonzero().flatten()
-        winners, taken = newcomers.at(wins), column[wins]
-        self.neighbours[winners.row, taken] = winners.item.int()
-        self.together[winners.row, taken] = winners.together
-        self.forward[winners.row, taken] = winners.forward
-        fails = (holder > newcomers.together).nonzero().flatten()
-        losers, kept = newcomers.at(fails), column[fails]
-        self.together[losers.row, kept] -= losers.together / 2
+        again = [self._free.pop() for _ in range(min(len(self._free), len(without)))]
+        end = self._end + len(without) - len(again)
+        if end > len(self._neighbours):
+            for name in ("_neighbours", "_together", "_forward"):
+                table = getattr(self, name)
+                more = max(end, 2 * len(table)) - len(table)
+                setattr(self, name, torch.cat((table, table.new_zeros(more, table.shape[1]))))
+        self._slot[without] = torch.tensor([*again, *range(self._end, end)], dtype=torch.int32)
+        self._end = end
 
-
-class _Pairs(NamedTuple):
-    """Weights to add to cells of the table; (pairs,) each, in ascending order of (row, item)."""
-
-    row: Tensor
-    item: Tensor
-    together: Tensor
-    forward: Tensor
-
-    def at(self, positions: Tensor) -> _Pairs:
-        """Those at some positions, in the order given."""
-        return _Pairs(*(field.index_select(0, positions) for field in self))
+    def _tables(self) -> _Tables:
+        return _Tables(
+            self._slot.numpy(),
+            self._neighbours.numpy(),
+            self._together.numpy(),
+            self._forward.numpy(),
+            self.count.numpy(),
+            self.touched.numpy(),
+        )
 
 
 class CoVisited:
     """Scores of a batch of users, kept only for the items that co-occur with each user's history."""
 
-    def __init__(self, keys: Tensor, scores: Tensor, batch: int, rows: int) -> None:
+    def __init__(self, items: Integers, scores: Floats, found: Integers, places: Places) -> None:
         """Hold scores.
 
         Args:
-            keys: user * rows + item, ascending, each once; (n,), int64.
-            scores: knn, forward, taste, strongest; (n, 4), float32.
+            items: rows, each once; (batch, n), the first `found` of each user count.
+            scores: knn, forward, taste, strongest; (batch, n, 4).
+            found: how many items each user has; (batch,).
+            places: a directory of each user's items; (batch, size).
         """
-        self._keys = keys
+        self._items = items
         self._scores = scores
-        self._batch = batch
-        self._rows = rows
+        self._found = found
+        self._places = places
 
     def top(self, k: int) -> Tensor:
         """The items with the highest knn scores, best first, 0 pads on the right; (batch, k), int64."""
-        found = self._keys.new_zeros(self._batch, k)
-        if len(self._keys) == 0:
-            return found
-        user = self._keys // self._rows
-        counts = torch.bincount(user, minlength=self._batch)
-        start = counts.cumsum(0) - counts
-        place = torch.arange(len(user), device=user.device) - start[user]
-        table = self._scores.new_zeros(self._batch, int(counts.max()))
-        table[user, place] = self._scores[:, 0]
-        best, columns = table.topk(min(k, table.shape[1]))  # (batch, at most k)
-        items = self._keys[(start[:, None] + columns).clamp_(max=len(self._keys) - 1)] % self._rows
-        found[:, : items.shape[1]] = items.masked_fill_(best <= 0, 0)
-        return found
+        best = np.zeros((len(self._items), k), np.int64)
+        _top(self._items, self._scores, self._found, best)
+        return torch.from_numpy(best)
 
     def at(self, candidates: Tensor) -> Tensor:
         """The scores of given items, 0 where an item does not co-occur.
@@ -309,13 +310,210 @@ class CoVisited:
         Returns:
             knn, forward, taste, strongest; (batch, c, 4), float32.
         """
-        if len(self._keys) == 0:
-            return self._scores.new_zeros(*candidates.shape, 4)
-        users = torch.arange(self._batch, device=candidates.device)
-        wanted = users[:, None] * self._rows + candidates
-        place = torch.searchsorted(self._keys, wanted).clamp_(max=len(self._keys) - 1)
-        scores = self._scores.index_select(0, place.flatten()).view(*candidates.shape, 4)
-        return scores * (self._keys[place] == wanted)[..., None]
+        signals = np.zeros((*candidates.shape, 4), np.float32)
+        _look_up(self._items, self._scores, self._places, candidates.numpy(), signals)
+        return torch.from_numpy(signals)
+
+
+class _Tables(NamedTuple):
+    """The tables as the compiled loops see them."""
+
+    slot: NDArray[np.int32]
+    neighbours: NDArray[np.int32]
+    together: Floats
+    forward: Floats
+    counts: Floats
+    touched: NDArray[np.float64]
+
+
+def _newest(history: Tensor, window: int) -> Tensor:
+    return history[:, max(history.shape[1] - window, 0) :].contiguous()
+
+
+@compiled
+def _update(
+    tables: _Tables, history: Integers, target: Integers, weights: Floats, clock: float, half_life: float
+) -> None:
+    length = history.shape[1]
+    for event in range(len(target)):
+        after = target[event]
+        if after == 0:
+            continue
+        _bring_forward(tables, after, clock, half_life)
+        tables.counts[after] += np.float32(1)
+        for back in range(length - 1, -1, -1):  # of one event the strongest come last: they find the weakest to replace
+            before = history[event, length - 1 - back]
+            if before == 0:
+                continue
+            _bring_forward(tables, before, clock, half_life)
+            weight = weights[back]
+            _add(tables, before, after, weight, weight if back < FORWARD_REACH else np.float32(0))
+            _add(tables, after, before, weight, np.float32(0))
+
+
+@compiled
+def _bring_forward(tables: _Tables, row: int, clock: float, half_life: float) -> None:
+    if tables.touched[row] == clock:
+        return
+    fade = np.float32(2.0 ** ((tables.touched[row] - clock) / half_life))
+    slot = tables.slot[row]
+    if slot:
+        for seat in range(tables.neighbours.shape[1]):
+            tables.together[slot, seat] *= fade
+            tables.forward[slot, seat] *= fade
+    tables.counts[row] *= fade
+    tables.touched[row] = clock
+
+
+@compiled
+def _add(tables: _Tables, row: int, item: int, together: np.float32, forward: np.float32) -> None:
+    """Strengthen a pair in one direction; a full row takes a newcomer only for a neighbour that is no stronger."""
+    slot, weakest, least = tables.slot[row], 0, np.float32(np.inf)
+    for seat in range(tables.neighbours.shape[1]):
+        neighbour = tables.neighbours[slot, seat]
+        if neighbour == item:
+            tables.together[slot, seat] += together
+            tables.forward[slot, seat] += forward
+            return
+        strength = tables.together[slot, seat] if neighbour else np.float32(-1)  # an empty seat is the weakest
+        if strength < least or (strength == least and neighbour):  # of equals the one that came last
+            weakest, least = seat, strength
+    if least <= together:
+        tables.neighbours[slot, weakest] = item
+        tables.together[slot, weakest] = together
+        tables.forward[slot, weakest] = forward
+    else:
+        tables.together[slot, weakest] -= together / np.float32(2)
+
+
+@compiled
+def _score(
+    tables: _Tables,
+    history: Integers,
+    clock: float,
+    half_life: float,
+    items: Integers,
+    scores: Floats,
+    found: Integers,
+    places: Places,
+) -> None:
+    length = history.shape[1]
+    for user in range(len(history)):
+        n = 0
+        for back in range(length):
+            past = history[user, length - 1 - back]
+            slot = tables.slot[past]
+            if slot == 0:
+                continue
+            fade = 2.0 ** ((tables.touched[past] - clock) / half_life)
+            source = np.float32(fade / np.sqrt(tables.counts[past] * fade + 1.0))
+            near = np.float32(np.exp(-back / RECENCY))
+            follows = np.float32(np.exp(-back / FORWARD_RECENCY))
+            for seat in range(tables.neighbours.shape[1]):
+                item = tables.neighbours[slot, seat]
+                if item == 0:
+                    continue
+                at = place_of(places[user], items[user], item)
+                place = places[user, at] - 1
+                if place < 0:
+                    place = n
+                    n += 1
+                    places[user, at] = n
+                    items[user, place] = item
+                    scores[user, place] = np.float32(0)
+                together = tables.together[slot, seat] * source
+                scores[user, place, 0] += together * near
+                scores[user, place, 1] += tables.forward[slot, seat] * source * follows
+                scores[user, place, 2] += together
+                scores[user, place, 3] = max(scores[user, place, 3], together)
+        for place in range(n):
+            item = items[user, place]
+            faded = tables.counts[item] * 2.0 ** ((tables.touched[item] - clock) / half_life)
+            logarithm = np.log(faded + 1.0)
+            target, broad = np.float32(np.exp(-TARGET_POWER * logarithm)), np.float32(np.exp(-0.5 * logarithm))
+            scores[user, place, 0] *= target
+            scores[user, place, 1] *= target
+            scores[user, place, 2] *= broad
+            scores[user, place, 3] *= broad
+        found[user] = n
+
+
+@compiled
+def _look_up(items: Integers, scores: Floats, places: Places, candidates: Integers, signals: Floats) -> None:
+    for user in range(len(candidates)):
+        for column in range(candidates.shape[1]):
+            item = candidates[user, column]
+            place = places[user, place_of(places[user], items[user], item)] - 1
+            if item and place >= 0:
+                signals[user, column] = scores[user, place]
+
+
+@compiled
+def _top(items: Integers, scores: Floats, found: Integers, best: Integers) -> None:
+    """The best of each user, through a heap whose root is the worst of those kept; of equals the lower row wins."""
+    k = best.shape[1]
+    heap = np.empty(k, np.int64)
+    for user in range(len(items)):
+        size = 0
+        for place in range(found[user]):
+            if scores[user, place, 0] <= 0:
+                continue
+            if size < k:
+                at, size = size, size + 1
+                while at and _worse(items[user], scores[user], place, heap[(at - 1) // 2]):
+                    heap[at] = heap[(at - 1) // 2]
+                    at = (at - 1) // 2
+                heap[at] = place
+            elif k and _worse(items[user], scores[user], heap[0], place):
+                _sink(items[user], scores[user], heap, size, place)
+        while size:
+            size -= 1
+            best[user, size] = items[user, heap[0]]
+            if size:
+                _sink(items[user], scores[user], heap, size, heap[size])
+
+
+@compiled
+def _sink(items: Integers, scores: Floats, heap: Integers, size: int, place: int) -> None:
+    """Put a place at the root of the heap and let it down to where it belongs."""
+    at = 0
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            break
+        if child + 1 < size and _worse(items, scores, heap[child + 1], heap[child]):
+            child += 1
+        if _worse(items, scores, place, heap[child]):
+            break
+        heap[at] = heap[child]
+        at = child
+    heap[at] = place
+
+
+@compiled
+def _worse(items: Integers, scores: Floats, one: int, other: int) -> bool:
+    if scores[one, 0] == scores[other, 0]:
+        return bool(items[one] > items[other])
+    return bool(scores[one, 0] < scores[other, 0])
+
+
+@compiled
+def _speakers(tables: _Tables, past: Integers, shown: Integers, place: Integers, weight: Floats) -> None:
+    for user in range(len(past)):
+        for before in range(past.shape[1]):
+            slot = tables.slot[past[user, before]]
+            if slot == 0:
+                continue
+            source = np.float32(1.0 / np.sqrt(tables.counts[past[user, before]] + 1.0))
+            for seat in range(tables.neighbours.shape[1]):
+                item = tables.neighbours[slot, seat]
+                if item == 0:
+                    continue
+                together = tables.together[slot, seat] * source
+                for column in range(shown.shape[1]):
+                    if shown[user, column] == item and together > weight[user, column]:
+                        weight[user, column] = together
+                        place[user, column] = before
 
 
 def taken_over(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learner.covisitation import CoVisitation
+from learner.covisitation import CoVisitation, Neighbours
 from learner.popularity import Popularity
 from schemas.records import ItemVector
 from schemas.settings import Model
@@ -56,7 +56,7 @@ class ItemTable:
         self.vectors = torch.zeros(rows, sizes.dimension, device=device)
         self.bias = torch.zeros(len(self.scenarios), rows, device=device)
         self.eligible = torch.zeros(len(self.scenarios), rows, dtype=torch.bool, device=device)
-        self.covisitation = CoVisitation(rows, sizes.neighbours, half_life=COVISITATION_HALF_LIFE, device=device)
+        self.covisitation = CoVisitation(rows, sizes.neighbours, half_life=COVISITATION_HALF_LIFE)
         self.popularity = Popularity(len(self.scenarios), rows, device=device)
 
     def __len__(self) -> int:
@@ -98,8 +98,9 @@ class ItemTable:
 
     def count(self, rows: Tensor, clock: float) -> Tensor:
         """How many events each item had, decayed to the clock; shaped as `rows`, float32."""
-        faded = torch.exp2((self.covisitation.touched[rows] - clock) / COVISITATION_HALF_LIFE)
-        return self.covisitation.count[rows] * faded.float()
+        at = rows.cpu().flatten()
+        faded = torch.exp2((self.covisitation.touched.index_select(0, at) - clock) / COVISITATION_HALF_LIFE)
+        return (self.covisitation.count.index_select(0, at) * faded.float()).view(rows.shape).to(rows.device)
 
     def remove(self, item_id: str) -> int:
         """Forget the item; its row is free again.
@@ -129,11 +130,12 @@ class ItemTable:
         vectors = self._bytes(self.vectors[at], np.float32)
         bias = self._bytes(self.bias[:, at].T, np.float32)
         keys = self._bytes(popularity.keys[:, at].transpose(0, 1), np.float64)
-        neighbours = self._bytes(covisitation.neighbours[at], np.int32)
-        together = self._bytes(covisitation.together[at], np.float32)
-        forward = self._bytes(covisitation.forward[at], np.float32)
-        count: list[float] = covisitation.count[at].tolist()
-        touched: list[float] = covisitation.touched[at].tolist()
+        neighbours = covisitation.describe(at.cpu())
+        used_with = self._bytes(neighbours.rows, np.int32)
+        together = self._bytes(neighbours.together, np.float32)
+        forward = self._bytes(neighbours.forward, np.float32)
+        count: list[float] = covisitation.count[at.cpu()].tolist()
+        touched: list[float] = covisitation.touched[at.cpu()].tolist()
         events: list[int] = popularity.events[at].tolist()
         names = list(self.scenarios)
         return [
@@ -145,7 +147,7 @@ class ItemTable:
                 scenarios=names,
                 bias=bias[number],
                 popularity=keys[number],
-                neighbours=neighbours[number],
+                neighbours=used_with[number],
                 together=together[number],
                 forward=forward[number],
                 count=count[number],
@@ -186,11 +188,17 @@ class ItemTable:
                 column = taken[0].scenarios.index(name)
                 self.bias[number, at] = bias[:, column]
                 popularity.keys[number, at] = keys[:, column]
-        covisitation.neighbours[at] = self._stacked([r.neighbours for r in taken], np.int32)
-        covisitation.together[at] = self._stacked([r.together for r in taken], np.float32)
-        covisitation.forward[at] = self._stacked([r.forward for r in taken], np.float32)
-        covisitation.count[at] = self._column([r.count for r in taken], covisitation.count)
-        covisitation.touched[at] = self._column([r.touched for r in taken], covisitation.touched)
+        on_host = at.cpu()
+        covisitation.place(
+            on_host,
+            Neighbours(
+                self._stacked([r.neighbours for r in taken], np.int32).cpu(),
+                self._stacked([r.together for r in taken], np.float32).cpu(),
+                self._stacked([r.forward for r in taken], np.float32).cpu(),
+            ),
+        )
+        covisitation.count[on_host] = self._column([r.count for r in taken], covisitation.count)
+        covisitation.touched[on_host] = self._column([r.touched for r in taken], covisitation.touched)
         popularity.events[at] = self._column([r.events for r in taken], popularity.events)
         return [record.row for record in records]
 
@@ -262,7 +270,7 @@ class ItemTable:
         self.vectors[at] = 0.0
         self.bias[:, at] = 0.0
         self.eligible[:, at] = False
-        self.covisitation.clear(at)
+        self.covisitation.clear(at.cpu())
         self.popularity.clear(at)
 
     def _stacked(self, arrays: Sequence[bytes], kind: type[np.generic]) -> Tensor:

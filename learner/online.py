@@ -252,7 +252,7 @@ class OnlineLearner:
         self._clock += len(target)
         self._scenario_clocks[scenario] += len(target)
         own = history == target[:, None]
-        self._news.touch(self.table.covisitation.update(history.masked_fill(own, 0), target, self._clock))
+        self._news.touch(self.table.covisitation.update(history.masked_fill(own, 0).cpu(), target.cpu(), self._clock))
         self._heads_changed = True
 
     def _row(self, item_id: str) -> int:

@@ -75,7 +75,8 @@ class Popularity:
         Returns:
             (..., 2), float32.
         """
-        return (self.keys[scenario, rows] - scenario_clock * self._slope).float()
+        keys = self.keys[scenario].index_select(0, rows.flatten()).view(*rows.shape, 2)
+        return (keys - scenario_clock * self._slope).float()
 
     def top(self, scenario: int, eligible: Tensor, k: int, scenario_clock: float) -> Tensor:
         """The most popular of the eligible rows, best first; those never used come last.

@@ -77,19 +77,13 @@ def learn(table: CoVisitation, events: Sequence[Event], clock: float = 0.0) -> l
 
 
 def together(table: CoVisitation, item: int) -> dict[int, float]:
-    return {
-        int(neighbour): float(weight)
-        for neighbour, weight in zip(table.neighbours[item], table.together[item], strict=True)
-        if neighbour
-    }
+    row = table.describe(torch.tensor([item]))
+    return {int(other): float(weight) for other, weight in zip(row.rows[0], row.together[0], strict=True) if other}
 
 
 def forward(table: CoVisitation, item: int) -> dict[int, float]:
-    return {
-        int(neighbour): float(weight)
-        for neighbour, weight in zip(table.neighbours[item], table.forward[item], strict=True)
-        if weight
-    }
+    row = table.describe(torch.tensor([item]))
+    return {int(other): float(weight) for other, weight in zip(row.rows[0], row.forward[0], strict=True) if weight}
 
 
 def random_stream(batches: int, rows: int, seed: int = 0) -> list[list[Event]]:
@@ -230,16 +224,17 @@ def test_rows_stay_bounded_and_never_name_a_neighbour_twice(seed: int, m: int) -
     for number, batch in enumerate(random_stream(8, 40, seed)):
         learn(table, batch, 16.0 * number)
         pairs.update(batch, 16.0 * number)
-    assert table.neighbours.shape == table.together.shape == table.forward.shape == (40, m)
+    everything = table.describe(torch.arange(40))
+    assert everything.rows.shape == everything.together.shape == everything.forward.shape == (40, m)
     left = torch.exp2((table.touched - pairs.clock) / HALF_LIFE)
     for item in range(1, 40):
         row = together(table, item)
-        assert len(row) == int((table.neighbours[item] > 0).sum())
+        assert len(row) == int((everything.rows[item] > 0).sum())
         for other, weight in row.items():
             assert 0 < weight * float(left[item]) <= pairs.together[item, other] * 1.001
         for other, weight in forward(table, item).items():
             assert 0 < weight * float(left[item]) <= pairs.forward[item, other] * 1.001
-    assert not table.neighbours[0].any()
+    assert not everything.rows[0].any()
 
 
 def test_a_frequent_neighbour_outlives_a_flood_of_chance_ones() -> None:
@@ -324,7 +319,7 @@ def test_a_loaded_table_goes_on_as_the_saved_one_does() -> None:
         learn(table, second, 9.0)
     assert all(torch.equal(tensor, loaded.state()[name]) for name, tensor in saved.state().items())
     learn(saved, first, 10.0)
-    assert not torch.equal(saved.together, loaded.together)
+    assert not torch.equal(saved.state()["together"], loaded.state()["together"])
 
 
 def test_a_state_that_does_not_fit_is_refused_by_name_and_changes_nothing() -> None:
@@ -339,3 +334,34 @@ def test_a_state_that_does_not_fit_is_refused_by_name_and_changes_nothing() -> N
             table.load(state)
         assert caught.value.field == name
     assert not table.count.any()
+
+
+def test_only_items_that_were_used_together_take_memory_and_a_forgotten_ones_goes_to_the_next() -> None:
+    table = CoVisitation(100_000, 4)
+    learn(table, [([], 7), ([5], 6)])
+    assert table.state()["neighbours"].shape == (3, 4)  # slot 0 is nobody's
+    assert float(table.count[7]) == 1.0
+    table.clear(torch.tensor([5]))
+    learn(table, [([8], 6)])
+    assert table.state()["neighbours"].shape == (3, 4)
+    assert together(table, 8) == {6: 1.0}
+    assert together(table, 5) == {}
+
+
+def test_a_placed_item_has_the_neighbours_that_were_described() -> None:
+    source, mirror = CoVisitation(9, 4), CoVisitation(9, 4)
+    learn(source, [([5, 4], 1), ([2], 3)])
+    rows = torch.arange(1, 9)
+    mirror.place(rows, source.describe(rows))
+    assert all(torch.equal(a, b) for a, b in zip(mirror.describe(rows), source.describe(rows), strict=True))
+    source.clear(torch.tensor([1]))
+    mirror.place(rows, source.describe(rows))
+    assert together(mirror, 1) == together(mirror, 4) == {}
+
+
+def test_it_names_the_item_of_the_past_that_speaks_most_for_each_shown_one() -> None:
+    table = CoVisitation(9, 4)
+    learn(table, [([1], 3), ([1], 3), ([2], 3), ([2], 4)])
+    place, weight = table.speakers(torch.tensor([[1, 2]]), torch.tensor([[3, 4, 5, 0]]))
+    assert place[0, :2].tolist() == [0, 1]
+    assert (weight[0] > 0).tolist() == [True, True, False, False]

@@ -9,6 +9,7 @@ import torch
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from learner.covisitation import Neighbours
 from learner.items import ItemTable, TableFull
 from schemas.records import ItemVector, decode_item_vector, encode
 from tests.learner.builders import small_model
@@ -27,9 +28,12 @@ def fill(items: ItemTable, row: int, seed: int) -> None:
     items.vectors[row] = torch.rand(items.vectors.shape[1], generator=generator)
     items.bias[:, row] = torch.rand(2, generator=generator)
     items.eligible[:, row] = True
-    items.covisitation.neighbours[row] = torch.arange(1, 9, dtype=torch.int32)
-    items.covisitation.together[row] = torch.rand(8, generator=generator)
-    items.covisitation.forward[row] = torch.rand(8, generator=generator)
+    neighbours = Neighbours(
+        torch.arange(1, 9, dtype=torch.int32)[None],
+        torch.rand(1, 8, generator=generator),
+        torch.rand(1, 8, generator=generator),
+    )
+    items.covisitation.place(torch.tensor([row]), neighbours)
     items.covisitation.count[row] = seed + 1.0
     items.covisitation.touched[row] = seed + 2.0
     items.popularity.keys[:, row] = torch.rand(2, 2, generator=generator, dtype=torch.float64)
@@ -137,7 +141,7 @@ def test_a_removed_items_row_holds_nothing_and_nobody_names_it() -> None:
     nothing.add("next")
     assert items.describe("next", fresh=False) == nothing.describe("next", fresh=False)
     assert not items.eligible[:, gone].any()
-    assert gone not in items.covisitation.neighbours[other].tolist()
+    assert gone not in items.covisitation.describe(torch.tensor([other])).rows[0].tolist()
 
 
 def test_eligibility_is_per_scenario_and_ends_when_it_is_not_named() -> None:

@@ -22,7 +22,6 @@ from learner.ranking import (
     ScenarioModel,
     Search,
     as_batch,
-    because,
     rank,
     reasons,
 )
@@ -138,7 +137,7 @@ def test_ranking_changes_no_state(model: ScenarioModel, table: ItemTable) -> Non
     before = {name: tensor.clone() for name, tensor in {**table.state(), **model.state_dict()}.items()}
     random_state = torch.get_rng_state()
     ranked(model, table, [question([1, 2, 3], excluded=[4])])
-    because(table, question([1, 2, 3]), [5, 6])
+    reasons(table, [question([1, 2, 3])], [[5, 6]])
     after = {**table.state(), **model.state_dict()}
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert torch.equal(random_state, torch.get_rng_state())
@@ -219,12 +218,12 @@ def test_the_reason_is_what_was_used_together_before_what_is_alike() -> None:
     items.vectors[knife, 1] = items.vectors[butter, 2] = 1.0
     items.covisitation.update(torch.tensor([[bread]]), torch.tensor([butter]), 1.0)
     asked = question([bread, knife])
-    assert because(items, asked, [butter, loaf, stone]) == ["bread", "bread", None]
-    assert because(items, question(), [butter]) == [None]
+    assert reasons(items, [asked], [[butter, loaf, stone]]) == [["bread", "bread", None]]
+    assert reasons(items, [question()], [[butter]]) == [[None]]
     lists = [[butter, loaf, stone], [stone], [butter]]
     together = reasons(items, [asked, asked, question()], lists)
     assert together == [["bread", "bread", None], [None], [None]]
-    assert because(items, asked, []) == []
+    assert reasons(items, [asked], [[]]) == [[]]
 
 
 def test_weights_of_another_size_are_refused_by_name() -> None:
