@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 
 from rich.console import Console
@@ -21,23 +20,30 @@ def log_to_terminal(console: Console) -> None:
 
 def log_to_file() -> None:
     """A process of its own writes plain lines; the supervisor sends them to <data>/logs."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler()
+    handler.addFilter(Seldom("aiokafka"))  # while a broker is away it says the same many times a second
+    logging.basicConfig(
+        level=logging.INFO, handlers=[handler], format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     for chatty in ("aiokafka", "faust", "mode", "alembic", "kafka", "transformers"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    # aiokafka repeats itself many times a second while a broker is away.
-    logging.getLogger("aiokafka").addFilter(Seldom())
 
 
 class Seldom(logging.Filter):
-    """Lets the same message through once in `REPEATED_SECONDS`."""
+    """Lets the same message of a logger or those below it through once in `REPEATED_SECONDS`; all others always.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._last: dict[str, float] = {}
+    It belongs on a handler: a logger does not ask its filters about what the loggers below it say.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._last: dict[tuple[str, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        now = time.monotonic()
-        if now - self._last.get(record.msg, -60.0) < REPEATED_SECONDS:
+        if not super().filter(record):
+            return True
+        now, message = time.monotonic(), (record.name, record.msg)
+        if now - self._last.get(message, -REPEATED_SECONDS) < REPEATED_SECONDS:
             return False
-        self._last[record.msg] = now
+        self._last[message] = now
         return True
