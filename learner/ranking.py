@@ -125,7 +125,7 @@ class ScenarioModel(nn.Module):
         """One that has learnt nothing."""
         generator = torch.Generator().manual_seed(0)
         trunk, head = Trunk(sizes, generator), Heads(1, sizes, generator)
-        return cls(sizes, trunk, head, Mixer(scenarios, sizes.mixer_units, generator))
+        return cls(sizes, trunk, head, Mixer(scenarios, sizes.mixer_units, generator)).requires_grad_(False)
 
     def query(self, items: Tensor, present: Tensor, gaps: Tensor) -> Tensor:
         """Vectors to search the index with; arguments as in `Trunk.forward`; (batch, dimension)."""
@@ -137,12 +137,9 @@ class ScenarioModel(nn.Module):
         """As safetensors."""
         return save_tensors({name: tensor.contiguous().cpu() for name, tensor in self.state_dict().items()})
 
-    @staticmethod
-    def load(tensors: bytes, sizes: Model, scenarios: int) -> ScenarioModel:
-        """What `dump` wrote, for the same sizes and number of scenarios."""
-        model = ScenarioModel.blank(sizes, scenarios)
-        model.load_state_dict(load_tensors(tensors))
-        return model.requires_grad_(False)
+    def load(self, tensors: bytes) -> None:
+        """Become the model that `dump` was called on, of the same sizes and number of scenarios."""
+        self.load_state_dict(load_tensors(tensors))
 
 
 def rank(
@@ -164,6 +161,25 @@ def rank(
     """
     batch = as_batch(questions, model.sizes.history, table.vectors.device)
     return order(model, scenario, find(model, table, scenario, clocks, batch, search, allowed, minimum))
+
+
+def warm_up(sizes: Model) -> None:
+    """Rank once for nobody, so that the compiled loops are there before anybody waits for them."""
+    table = ItemTable(("nowhere",), sizes)
+    rows = [table.add(name) for name in ("one", "other")]
+    table.eligible[0, rows] = True
+    nearest = torch.tensor([rows])
+    question = Question(history=rows[:1], times=[0.0], now=0.0, excluded=[])
+    for questions in ([question], [question, question]):
+        rank(
+            ScenarioModel.blank(sizes, 1),
+            table,
+            0,
+            Clocks(0.0, 0.0),
+            questions,
+            lambda queries, *_: (nearest.expand(len(queries), -1).contiguous(), queries),
+        )
+        reasons(table, questions, [rows[1:]] * len(questions))
 
 
 def as_batch(questions: Sequence[Question], length: int, device: torch.device) -> Batch:

@@ -46,7 +46,7 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]*$", description="Begins the name of every topic.")] = (
         "headstream."
     )
-    partitions: Annotated[Partitions, Meta(description="Partitions of each events topic and of requests.")] = 8
+    partitions: Annotated[Partitions, Meta(description="Partitions of each events topic and of requests.")] = 4
     replication: Annotated[int, Meta(ge=1, le=16, description="Copies of each partition in the cluster.")] = 1
 
 
@@ -74,7 +74,7 @@ class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             le=1000,
             description="Pause, in milliseconds, in which a quiet stream gathers events; costs latency, saves CPU.",
         ),
-    ] = 5.0
+    ] = 2.0
     history: Annotated[
         int, Meta(ge=1, le=1000, description="Events of a user that are kept, newest first to stay.")
     ] = 50

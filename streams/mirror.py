@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from learner.ranking import Clocks, ScenarioModel
 from schemas.decoding import Invalid
 from schemas.items import Item, decode_item, decode_item_key
 from schemas.records import ItemVector, Weights, decode_item_vector, decode_weights
-from schemas.settings import Model, Settings
+from schemas.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -34,19 +33,23 @@ NO_WEIGHTS = Weights(
 
 
 class Head:
-    """The weights that rank a scenario now, and the model that they make once it is asked for."""
+    """The weights that rank a scenario now."""
 
-    def __init__(self, weights: Weights, sizes: Model, scenarios: int) -> None:
+    def __init__(self, model: ScenarioModel) -> None:
+        self.weights = NO_WEIGHTS
+        self._model = model
+        self._loaded = self.weights
+
+    def take(self, weights: Weights) -> None:
         self.weights = weights
-        self._sizes = sizes
-        self._scenarios = scenarios
 
-    @cached_property
+    @property
     def model(self) -> ScenarioModel:
-        """Made at first use: of a scenario that nobody visits, most publications are never ranked with."""
-        if not self.weights.tensors:
-            return ScenarioModel.blank(self._sizes, self._scenarios)
-        return ScenarioModel.load(self.weights.tensors, self._sizes, self._scenarios)
+        """What the weights make, which is loaded when it is asked for: most publications are never ranked with."""
+        if self._loaded is not self.weights:
+            self._model.load(self.weights.tensors)
+            self._loaded = self.weights
+        return self._model
 
 
 class Mirror:
@@ -65,8 +68,7 @@ class Mirror:
         self.indexes: dict[str, Index] = {
             name: ExactIndex(settings.model.dimension, device=device) for name in self.scenarios
         }
-        self.heads: dict[str, Head] = {}
-        self._blank = Head(NO_WEIGHTS, settings.model, len(self.scenarios))
+        self._heads = {name: Head(ScenarioModel.blank(settings.model, len(self.scenarios))) for name in self.scenarios}
         self.items: dict[str, Item] = {}
         self.sequence = 0
         self._lineage: str | None = None
@@ -147,7 +149,7 @@ class Mirror:
         for head in staged.values():
             if self._lineage != head.lineage:
                 self._begin_lineage(head.lineage)
-            self.heads[head.scenario] = Head(head, self._settings.model, len(self.scenarios))
+            self._heads[head.scenario].take(head)
         for item_id, vector in self._staged_vectors.items():
             if vector is None:
                 self._unplace(item_id)
@@ -183,28 +185,24 @@ class Mirror:
 
     def _show(self, item_ids: Iterable[str]) -> None:
         """Make the indexes say what the items topic and the table say of these items."""
-        shown: dict[str, list[int]] = {name: [] for name in self.scenarios}
-        hidden: dict[str, list[int]] = {name: [] for name in self.scenarios}
-        for item_id in item_ids:
-            row = self.table.row_of.get(item_id, 0)
-            if not row:
-                continue
-            where = self._scenarios_of(item_id)
-            self.table.set_eligible(item_id, where)
-            for name in self.scenarios:
-                (shown if name in where else hidden)[name].append(row)
+        known = [(item_id, row) for item_id in item_ids if (row := self.table.row_of.get(item_id, 0))]
+        if not known:
+            return
+        rows = torch.tensor([row for _, row in known], device=self._device)
+        eligible = torch.tensor([self._scenarios_of(item_id) for item_id, _ in known], device=self._device).T
+        self.table.eligible[:, rows] = eligible
+        vectors = self.table.vectors[rows]
         for number, name in enumerate(self.scenarios):
-            if rows := hidden[name]:
-                self.indexes[name].remove(torch.tensor(rows, device=self._device))
-            if rows := shown[name]:
-                ids = torch.tensor(rows, device=self._device)
-                self.indexes[name].upsert(ids, self.table.vectors[ids], self.table.bias[number, ids])
+            shown = eligible[number]
+            self.indexes[name].remove(rows[~shown])
+            self.indexes[name].upsert(rows[shown], vectors[shown], self.table.bias[number, rows[shown]])
 
-    def _scenarios_of(self, item_id: str) -> Sequence[str]:
+    def _scenarios_of(self, item_id: str) -> list[bool]:
+        """Which scenarios may recommend the item, in their order."""
         item = self.items.get(item_id)
         if item is None or item.hidden:
-            return ()
-        return self.scenarios if item.scenarios is None else [s for s in item.scenarios if s in self._numbers]
+            return [False] * len(self.scenarios)
+        return [item.scenarios is None or name in item.scenarios for name in self.scenarios]
 
     # New items
 
@@ -245,7 +243,7 @@ class Mirror:
 
     def head(self, scenario: str) -> Head:
         """The scenario's weights; blank ones, which rank by text and popularity, before LEARN has published any."""
-        return self.heads.get(scenario, self._blank)
+        return self._heads[scenario]
 
     def clocks(self, scenario: str) -> Clocks:
         weights = self.head(scenario).weights

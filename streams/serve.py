@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import torch
 from sqlalchemy.engine import Connection
 
-from learner.ranking import Question, rank, reasons
+from learner.ranking import Question, rank, reasons, warm_up
 from schemas.decoding import Invalid
 from schemas.events import Event, decode_event
 from schemas.recommendations import (
@@ -329,6 +329,7 @@ def run_serve(
 
     @worker.app.task  # type: ignore[untyped-decorator]
     async def begin() -> None:
+        await asyncio.get_running_loop().run_in_executor(None, warm_up, settings.model)
         await broadcast.caught_up.wait()
         await asyncio.get_running_loop().run_in_executor(worker.thread, mirror.settle)
         ready.set()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +29,10 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = (0.1, 3.0)
 """Shortest and longest pause between attempts to claim partitions while the database is away."""
+
+
+BESIDE_FULL_SECONDS = 0.01
+"""How long a poll of the other partitions may wait while an agent has as many polls as it may have."""
 
 
 class Part:
@@ -259,27 +263,29 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """Hand whole polls to the agents; a full one is left out of the poll, so that it never holds up the others."""
-        app, channels, limit = self.app, self.app.topics._tp_index, self.app.conf.stream_buffer_maxsize
+        app, limit = self.app, self.app.conf.stream_buffer_maxsize
+        waiting: dict[str, Any] = {}  # by topic, the queue to its agent
+        most, pause = app.conf.broker_max_poll_records, app.coalesce_seconds
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
                 if not self.flow_active:
                     await self.wait(self.can_resume_flow)
                     continue
                 active = self._get_active_partitions()
-                free = {tp for tp in active if all(c.queue.qsize() < limit for c in channels.get(tp, ()))}
+                full = {topic for topic, queue in waiting.items() if queue.qsize() >= limit}
+                free = {tp for tp in active if tp.topic not in full} if full else active
                 if not free:
                     await asyncio.sleep(0.005 if active else 0.1)
                     continue
-                polls = await self._getmany(active_partitions=free, timeout=1.0 if len(free) == len(active) else 0.004)
+                polls = await self._getmany(active_partitions=free, timeout=BESIDE_FULL_SECONDS if full else 1.0)
                 if self.should_stop:
                     break
                 for poll in polls.values():
                     if not self.flow_active or poll.epoch != self.epoch:
                         break
-                    self._deliver(poll, channels)
-                most = app.conf.broker_max_poll_records
+                    self._deliver(poll, waiting)
                 behind = any(len(part.records) >= most for poll in polls.values() for part in poll.parts)
-                await asyncio.sleep(0 if behind else app.coalesce_seconds)
+                await asyncio.sleep(0 if behind else pause)
         except self.consumer_stopped_errors:
             if not app.should_stop:
                 raise
@@ -287,16 +293,17 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             if not app.should_stop:
                 raise
 
-    def _deliver(self, poll: Poll, channels: Mapping[TP, Iterable[Any]]) -> None:
-        first = poll.parts[0]
-        tp = TP(*first.key)
-        for channel in channels.get(tp, ()):
+    def _deliver(self, poll: Poll, waiting: dict[str, Any]) -> None:
+        """Put the poll into the queue of its topic's agent, and note that queue."""
+        tp = TP(*poll.parts[0].key)
+        for channel in self.app.topics._tp_index.get(tp, ()):
             message = ConsumerMessage(
-                tp.topic, tp.partition, first.next - 1, 0.0, 0, None, None, None, None, 0, 0, tp,
+                tp.topic, tp.partition, poll.parts[0].next - 1, 0.0, 0, None, None, None, None, 0, 0, tp,
                 generation_id=self.app.consumer_generation_id,
             )  # fmt: skip
             message.incref(1)
             channel.queue.force_put_nowait(self.app.create_event(None, poll, None, message))
+            waiting[tp.topic] = channel.queue
 
 
 class Transport(driver.Transport):  # type: ignore[misc]

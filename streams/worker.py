@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
 import os
@@ -35,6 +36,11 @@ SWITCH_SECONDS = 0.0005
 GARBAGE_THRESHOLD = 50_000
 """Objects made before the garbage collector looks at the youngest; batches make many that all live a little while."""
 SHUTDOWN_SECONDS = 8.0
+
+# mallopt(3): blocks up to the first are taken from the heap, and the heap is given back only beyond the second. What a
+# batch frees the next one needs again, and fetching fresh pages costs more than most tensor operations.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+HEAP_BLOCK_BYTES, HEAP_KEPT_BYTES = 32 << 20, 256 << 20
 
 Commit = Callable[[Effect], None]
 
@@ -242,6 +248,7 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GARBAGE_THRESHOLD)
+        _keep_freed_memory()
         sys.setswitchinterval(SWITCH_SECONDS)
         code = 0
         try:
@@ -260,3 +267,11 @@ class Worker:
         logging.shutdown()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep what is freed, where it is one that can."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, HEAP_BLOCK_BYTES)
+        mallopt(M_TRIM_THRESHOLD, HEAP_KEPT_BYTES)

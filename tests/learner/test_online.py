@@ -64,7 +64,8 @@ def ranked(
     for record in vectors:
         table.set_eligible(record.item_id, scenarios)
     head = weights[0]
-    model = ScenarioModel.load(head.tensors, settings.model, len(scenarios))
+    model = ScenarioModel.blank(settings.model, len(scenarios))
+    model.load(head.tensors)
     times = [now - len(history) + place for place in range(len(history))]
     question = Question(table.rows(history), times, now, table.rows(excluded))
     ranking = rank(

@@ -197,7 +197,8 @@ def test_a_dumped_model_ranks_the_same(table: ItemTable) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    loaded = ScenarioModel.load(model.dump(), SIZES, 2)
+    loaded = ScenarioModel.blank(SIZES, 2)
+    loaded.load(model.dump())
     questions = [question([1, 2, 3]), question()]
     before, after = ranked(model, table, questions), ranked(loaded, table, questions)
     assert torch.equal(before.rows, after.rows) and torch.equal(before.scores, after.scores)
@@ -229,4 +230,4 @@ def test_the_reason_is_what_was_used_together_before_what_is_alike() -> None:
 def test_weights_of_another_size_are_refused_by_name() -> None:
     dumped = ScenarioModel.blank(SIZES, 2).dump()
     with pytest.raises(RuntimeError, match="size mismatch"):
-        ScenarioModel.load(dumped, SIZES, 3)
+        ScenarioModel.blank(SIZES, 3).load(dumped)

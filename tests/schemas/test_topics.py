@@ -23,11 +23,11 @@ def topics_of(prefix: str, scenarios: set[str], partitions: int = 8) -> Topics:
 
 def test_the_topics_of_the_defaults() -> None:
     counts = {topic.name: topic.partitions for topic in Topics(Settings()).all()}
-    per_scenario = {f"headstream.events.{name}": 8 for name in DEFAULT_SCENARIOS}
-    per_scenario |= {f"headstream.recommendations.{name}": 8 for name in (*DEFAULT_SCENARIOS, "unknown")}
+    per_scenario = {f"headstream.events.{name}": 4 for name in DEFAULT_SCENARIOS}
+    per_scenario |= {f"headstream.recommendations.{name}": 4 for name in (*DEFAULT_SCENARIOS, "unknown")}
     per_scenario |= {f"headstream.examples.{name}": 1 for name in DEFAULT_SCENARIOS}
     assert counts == per_scenario | {
-        "headstream.requests": 8,
+        "headstream.requests": 4,
         "headstream.items": 4,
         "headstream.erasures": 1,
         "headstream.vectors": 1,
