@@ -38,8 +38,9 @@ START_SECONDS = 90.0
 class EmbeddedBroker:
     """Apache Kafka as a child process over a folder that holds its records, its ports and its log.
 
-    A restart on the same folder, wherever it was moved, finds every acknowledged record, and the same address unless
-    another process took it. The child ends with this process, however this process ends.
+    A restart on the same folder, wherever it was moved, finds every acknowledged record. The address stays the same as
+    long as this object lives, and beyond unless another process took it. The child ends with this process, however
+    this process ends.
     """
 
     def __init__(self, folder: Path, *, port: int = 0, on_step: Callable[[str], None] = silent) -> None:
@@ -92,7 +93,8 @@ class EmbeddedBroker:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = self._lock or FolderLock.take(self.folder)
         try:
-            self._ports = choose_ports(self.folder, self._port)
+            # Who uses a Kafka that has ended waits for it where it was.
+            self._ports = choose_ports(self.folder, self._ports.broker if self._ports else self._port)
             jars = kafka_jars(cache_folder(), self._on_step)
             deadline = time.monotonic() + timeout
             java = java_command(jars)

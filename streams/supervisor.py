@@ -248,6 +248,8 @@ class Supervisor:
         changed = [child.check() for child in self._children]
         if self._embedded is not None and not self._embedded.running:
             log.warning("the embedded Kafka has ended; it starts again on %s", self.broker)
+            if self._announced:
+                self._announce()
             self._embedded.start()
             changed.append(True)
         if self._announced and any(changed):
@@ -261,7 +263,7 @@ class Supervisor:
         }
         if self._embedded is not None:
             processes["broker"] = {
-                "pid": self._embedded.pid,
+                "pid": self._embedded.pid or None,
                 "state": "ready" if self._embedded.running else "restarting",
             }
         self._announced = True

@@ -71,6 +71,9 @@ def test_acknowledged_records_and_the_address_survive_a_kill_and_a_move_of_the_f
         os.kill(broker.pid, signal.SIGKILL)
         assert broker.wait(timeout=10)
         assert (broker.running, broker.pid) == (False, 0)
+        # Its clients wait for it at its address: it does not come back elsewhere.
+        with socket.create_server(("127.0.0.1", int(address.split(":")[1]))), pytest.raises(PortTaken):
+            broker.start()
     finally:
         broker.stop()
     moved = kafka_folder.rename(kafka_folder.with_name("moved"))

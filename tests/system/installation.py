@@ -21,6 +21,28 @@ from schemas.topics import Topics
 from streams.administration import ensure_topics
 
 PATIENCE_SECONDS = 180.0
+COMMAND_SECONDS = 180.0
+
+HEADSTREAM = [sys.executable, "-m", "streams.cli"]
+
+
+def here(**more: str) -> dict[str, str]:
+    """The environment in which a process of any folder runs this checkout."""
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **more}
+
+
+def headstream(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, which must come with this exit code."""
+    done = subprocess.run(
+        [*HEADSTREAM, *arguments],
+        cwd=cwd,
+        env=here(COLUMNS="200"),
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS,
+    )
+    assert done.returncode == code, done.stderr
+    return done
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
@@ -60,7 +82,7 @@ class Installation:
         name = name or command
         with (self.data / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "streams.cli", command],
+                [*HEADSTREAM, command],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -91,9 +113,7 @@ class Installation:
                 process.wait()
 
     def command(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "streams.cli", *arguments], env=self._environment, capture_output=True, text=True
-        )
+        done = subprocess.run([*HEADSTREAM, *arguments], env=self._environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
