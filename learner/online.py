@@ -348,6 +348,7 @@ class OnlineLearner:
         Raises:
             DamagedCheckpoint: a file is missing or altered.
             CheckpointMismatch: the settings describe another model.
+            StateMismatch: the tables are those of another version of Headstream.
         """
         checkpoint = read_checkpoint(folder)
         facts = msgspec.convert(checkpoint.facts, _Facts)

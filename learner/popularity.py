@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from learner.covisitation import taken_over
+from learner.saved import taken_over
 
 
 class Popularity:

@@ -169,17 +169,10 @@ def warm_up(sizes: Model) -> None:
     rows = [table.add(name) for name in ("one", "other")]
     table.eligible[0, rows] = True
     nearest = torch.tensor([rows])
-    question = Question(history=rows[:1], times=[0.0], now=0.0, excluded=[])
-    for questions in ([question], [question, question]):
-        rank(
-            ScenarioModel.blank(sizes, 1),
-            table,
-            0,
-            Clocks(0.0, 0.0),
-            questions,
-            lambda queries, *_: (nearest.expand(len(queries), -1).contiguous(), queries),
-        )
-        reasons(table, questions, [rows[1:]] * len(questions))
+    questions = [Question(history=rows[:1], times=[0.0], now=0.0, excluded=[])]
+    model, clocks = ScenarioModel.blank(sizes, 1), Clocks(0.0, 0.0)
+    rank(model, table, 0, clocks, questions, lambda queries, *_: (nearest, queries))
+    reasons(table, questions, [rows[1:]])
 
 
 def as_batch(questions: Sequence[Question], length: int, device: torch.device) -> Batch:
@@ -284,59 +277,51 @@ def _gather(
     Returns:
         Rows, and who brought them; (batch, c) each, int64.
     """
-    most = nearest.shape[1] + together.shape[1] + len(popular)
-    rows = np.zeros((len(nearest), most), np.int64)
-    origin = np.zeros((len(nearest), most), np.int64)
-    widest = _fill(nearest.numpy(), together.numpy(), popular.numpy(), shelf.numpy(), excluded.numpy(), rows, origin)
+    sides = [nearest, together, popular.expand(len(nearest), -1)]
+    brought = torch.cat(sides, dim=1).numpy()
+    bits = np.repeat([NEURAL, COVISITED, POPULAR], [side.shape[1] for side in sides])
+    rows, origin = np.zeros_like(brought), np.zeros_like(brought)
+    widest = _keep(brought, bits, shelf.numpy(), excluded.numpy(), rows, origin)
     return torch.from_numpy(rows[:, :widest].copy()), torch.from_numpy(origin[:, :widest].copy())
 
 
 @compiled
-def _fill(
-    nearest: Integers,
-    together: Integers,
-    popular: Integers,
+def _keep(
+    brought: Integers,
+    bits: Integers,
     shelf: NDArray[np.bool_],
     excluded: Integers,
     rows: Integers,
     origin: Integers,
 ) -> int:
-    size = directory_size(rows.shape[1] + excluded.shape[1])
-    places = np.zeros(size, np.int32)
-    known = np.zeros(rows.shape[1] + excluded.shape[1], np.int64)  # what was met, by place
+    """Write each user's candidates from the left; returns how many the user with most of them has."""
+    most = brought.shape[1] + excluded.shape[1]
+    places = np.zeros(directory_size(most), np.int32)
+    met = np.zeros(most, np.int64)  # by place: first the excluded, then the candidates
     widest = 0
-    for user in range(len(rows)):
+    for user in range(len(brought)):
         places[:] = 0
-        met = 0
+        banned = 0
         for column in range(excluded.shape[1]):
             row = excluded[user, column]
-            at = place_of(places, known, row)
+            at = place_of(places, met, row)
             if row and places[at] == 0:
-                known[met] = row
-                met += 1
-                places[at] = met
-        banned, width = met, 0
-        for side in range(3):
-            for column in range(nearest.shape[1] if side == 0 else together.shape[1] if side == 1 else len(popular)):
-                if side == 0:
-                    row = nearest[user, column]
-                elif side == 1:
-                    row = together[user, column]
-                else:
-                    row = popular[column]
-                if not shelf[row]:
-                    continue
-                at = place_of(places, known, row)
-                place = places[at]
-                if place == 0:
-                    known[met] = row
-                    met += 1
-                    places[at] = met
-                    rows[user, width] = row
-                    origin[user, width] = 1 << side
-                    width += 1
-                elif place > banned:
-                    origin[user, place - 1 - banned] |= 1 << side
+                met[banned] = row
+                banned += 1
+                places[at] = banned
+        width = 0
+        for column in range(brought.shape[1]):
+            row = brought[user, column]
+            if not shelf[row]:
+                continue
+            at = place_of(places, met, row)
+            if places[at] == 0:
+                met[banned + width] = row
+                rows[user, width] = row
+                width += 1
+                places[at] = banned + width
+            if places[at] > banned:
+                origin[user, places[at] - 1 - banned] |= bits[column]
         widest = max(widest, width)
     return widest
 

@@ -22,6 +22,7 @@ from learner.checkpoint import CheckpointMismatch, DamagedCheckpoint
 from learner.encoder import TextEncoder
 from learner.online import OnlineLearner
 from learner.publication import Publication
+from learner.saved import StateMismatch
 from schemas.decoding import Invalid
 from schemas.items import Item, decode_item, decode_item_key
 from schemas.records import ItemVector, decode_example, encode
@@ -258,7 +259,7 @@ class Learn:
             except DamagedCheckpoint as damaged:
                 log.error("%s; the one before it is tried", damaged)
                 continue
-            except CheckpointMismatch as mismatch:
+            except (CheckpointMismatch, StateMismatch) as mismatch:
                 stop_process(EXIT_CONFIGURATION, str(mismatch))
             self.item_positions = _unlisted(extra["items"])
             log.info("restored checkpoint %d, step %d", checkpoint.number, self._learner.step)

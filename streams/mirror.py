@@ -189,7 +189,7 @@ class Mirror:
         if not known:
             return
         rows = torch.tensor([row for _, row in known], device=self._device)
-        eligible = torch.tensor([self._scenarios_of(item_id) for item_id, _ in known], device=self._device).T
+        eligible = torch.tensor([self._shown_where(item_id) for item_id, _ in known], device=self._device).T
         self.table.eligible[:, rows] = eligible
         vectors = self.table.vectors[rows]
         for number, name in enumerate(self.scenarios):
@@ -197,7 +197,7 @@ class Mirror:
             self.indexes[name].remove(rows[~shown])
             self.indexes[name].upsert(rows[shown], vectors[shown], self.table.bias[number, rows[shown]])
 
-    def _scenarios_of(self, item_id: str) -> list[bool]:
+    def _shown_where(self, item_id: str) -> list[bool]:
         """Which scenarios may recommend the item, in their order."""
         item = self.items.get(item_id)
         if item is None or item.hidden:

@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = (0.1, 3.0)
 """Shortest and longest pause between attempts to claim partitions while the database is away."""
 
-
 BESIDE_FULL_SECONDS = 0.01
 """How long a poll of the other partitions may wait while an agent has as many polls as it may have."""
 

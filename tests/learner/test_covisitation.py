@@ -13,7 +13,8 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from learner.covisitation import CoVisitation, StateMismatch
+from learner.covisitation import CoVisitation
+from learner.saved import StateMismatch
 
 ROWS = 9
 HALF_LIFE = 50.0
@@ -346,6 +347,14 @@ def test_only_items_that_were_used_together_take_memory_and_a_forgotten_ones_goe
     assert table.state()["neighbours"].shape == (3, 4)
     assert together(table, 8) == {6: 1.0}
     assert together(table, 5) == {}
+
+
+def test_items_named_twice_to_be_forgotten_leave_a_slot_for_one_other_only() -> None:
+    table = CoVisitation(9, 4)
+    learn(table, [([2], 1)])
+    table.clear(torch.tensor([2, 2]))
+    learn(table, [([3], 4)])
+    assert (together(table, 3), together(table, 4), together(table, 1)) == ({4: 1.0}, {3: 1.0}, {})
 
 
 def test_a_placed_item_has_the_neighbours_that_were_described() -> None:

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from learner.covisitation import StateMismatch
 from learner.popularity import Popularity
+from learner.saved import StateMismatch
 
 ROWS = 7
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from torch import Tensor
 
 from index.exact import ExactIndex
+from learner import covisitation, covisited, ranking
 from learner.items import ItemTable
 from learner.ranking import (
     COVISITED,
@@ -24,6 +25,7 @@ from learner.ranking import (
     as_batch,
     rank,
     reasons,
+    warm_up,
 )
 from learner.shelf import search_shelf
 from tests.learner.builders import START, assert_near, random_texts, small_model
@@ -231,3 +233,19 @@ def test_weights_of_another_size_are_refused_by_name() -> None:
     dumped = ScenarioModel.blank(SIZES, 2).dump()
     with pytest.raises(RuntimeError, match="size mismatch"):
         ScenarioModel.blank(SIZES, 3).load(dumped)
+
+
+def test_the_warm_up_compiles_all_that_a_ranking_needs(model: ScenarioModel, table: ItemTable) -> None:
+    """Arguments of one kind, whatever their sizes: a loop that was compiled once never is again."""
+    warm_up(SIZES)
+    for questions in ([question()], [question([1, 2, 3], excluded=[4, 5])] * 7):
+        lists = [row[:5] for row in ranked(model, table, questions, allowed=torch.arange(1, 30)).rows.tolist()]
+        reasons(table, questions, lists)
+    loops = {
+        "_score": covisitation,
+        "_speakers": covisitation,
+        "_top": covisited,
+        "_look_up": covisited,
+        "_keep": ranking,
+    }
+    assert {name: len(vars(module)[name].signatures) for name, module in loops.items()} == dict.fromkeys(loops, 1)
