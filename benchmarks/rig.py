@@ -40,8 +40,10 @@ class Rig:
         times = self.process(name).cpu_times()
         return float(times.user + times.system)
 
-    def memory_mb(self, name: str) -> float:
-        return float(self.process(name).memory_info().rss) / 2**20
+    def memory_mb(self, name: str) -> tuple[float, float]:
+        """What is resident, and the process's share of it: libraries that several processes map are there once."""
+        memory = self.process(name).memory_full_info()
+        return memory.rss / 2**20, memory.pss / 2**20
 
     def events(self) -> int:
         return sum(count for (_, code), count in self.store.tallies().items() if code == "events")

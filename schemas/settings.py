@@ -65,7 +65,7 @@ class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """How events become recommendations."""
 
     batch_records: Annotated[PositiveInt, Meta(description="Records of one partition taken in one batch, at most.")] = (
-        200
+        400
     )
     coalesce_milliseconds: Annotated[
         float,

@@ -40,7 +40,7 @@ SHUTDOWN_SECONDS = 8.0
 # mallopt(3): blocks up to the first are taken from the heap, and the heap is given back only beyond the second. What a
 # batch frees the next one needs again, and fetching fresh pages costs more than most tensor operations.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-HEAP_BLOCK_BYTES, HEAP_KEPT_BYTES = 32 << 20, 256 << 20
+HEAP_BLOCK_BYTES, HEAP_KEPT_BYTES = 32 << 20, 64 << 20
 
 Commit = Callable[[Effect], None]
 
