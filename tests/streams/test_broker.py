@@ -134,6 +134,7 @@ def test_a_folder_held_by_a_process_whose_owner_is_gone_is_taken_over(
         holder = psutil.Process(orphan.pid)
         if hung:
             holder.suspend()
+            os.waitpid(orphan.pid, os.WUNTRACED)  # until it stands: before that a SIGTERM would still end it
         json.dump({"owner": [os.getpid(), 0.0], "kafka": [orphan.pid, holder.create_time()]}, lock)
     # The taken port ends this start as soon as the folder is ours.
     with pytest.raises(PortTaken):
