@@ -10,15 +10,20 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from schemas.configuration import load
+from schemas.migrations import upgrade
 from schemas.recommendations import Recommendation, decode_recommendation
-from schemas.settings import Kafka, Settings
+from schemas.records import Example, decode_example
 from schemas.topics import Topics
 from streams.administration import ensure_topics
+from streams.status import ScenarioStatus, read_scenarios
+from streams.store import Store, database_url, open_engine
 
 PATIENCE_SECONDS = 180.0
 COMMAND_SECONDS = 180.0
@@ -56,34 +61,33 @@ def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SEC
 
 
 class Installation:
-    """One installation: a data folder, a topic prefix, and the processes that work on them."""
+    """One installation: what its environment variables say, and the processes that work on it."""
 
-    def __init__(self, broker: str, prefix: str, data: Path, environment: Mapping[str, str]) -> None:
-        self.broker = broker
-        self.data = data
-        kafka = Kafka(broker=broker, prefix=prefix, partitions=4)
-        self.settings = Settings(data=str(data), kafka=kafka)
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        """Make its topics; nothing runs yet.
+
+        Args:
+            folder: for the processes' logs.
+            environment: `HEADSTREAM_…` variables, the whole configuration.
+        """
+        self._folder = folder
+        self._environment = {**os.environ, **environment}
+        self.settings = load(None, environment, {})
+        self.broker = self.settings.kafka.broker
         self.topics = Topics(self.settings)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        ensure_topics(broker, self.topics.all(), replication=1)
-        self._environment = {
-            **os.environ,
-            "HEADSTREAM_DATA": str(data),
-            "HEADSTREAM_KAFKA_BROKER": broker,
-            "HEADSTREAM_KAFKA_PREFIX": prefix,
-            "HEADSTREAM_KAFKA_PARTITIONS": "4",
-            **environment,
-        }
-        self._producer = Producer({"bootstrap.servers": broker, "linger.ms": 5, "message.max.bytes": 8_000_000})
+        ensure_topics(self.broker, self.topics.all(), replication=1)
+        self._producer = Producer({"bootstrap.servers": self.broker, "linger.ms": 5, "message.max.bytes": 8_000_000})
 
     # Processes
 
-    def start(self, command: str, name: str | None = None) -> None:
+    def start(self, command: str, name: str | None = None, **environment: str) -> None:
+        """Start a command as a process, called `name` from now on, with variables of its own."""
         name = name or command
-        with (self.data / f"{name}.log").open("ab") as log:
+        with (self._folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [*HEADSTREAM, command],
-                env=self._environment,
+                env={**self._environment, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -100,7 +104,7 @@ class Installation:
         return process.wait(20)
 
     def log(self, name: str) -> str:
-        return (self.data / f"{name}.log").read_text()
+        return (self._folder / f"{name}.log").read_text()
 
     def close(self) -> None:
         for process in self.processes.values():
@@ -111,6 +115,8 @@ class Installation:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        if "_store" in self.__dict__:
+            self._store.close()
 
     def command(self, *arguments: str) -> str:
         done = subprocess.run([*HEADSTREAM, *arguments], env=self._environment, capture_output=True, text=True)
@@ -139,6 +145,16 @@ class Installation:
         assert self._producer.flush(30) == 0
 
     # Asking
+
+    @cached_property
+    def _store(self) -> Store:
+        engine = open_engine(database_url(self.settings))
+        upgrade(engine)
+        return Store(engine, f"{self.settings.kafka.prefix}serve", "test")
+
+    def scenarios(self) -> dict[str, ScenarioStatus]:
+        """What the database says of each scenario: quicker to ask than `status`, but it knows no lag."""
+        return read_scenarios(self.settings, self._store)
 
     def status(self) -> Any:
         return json.loads(self.command("status", "--json"))
@@ -186,7 +202,5 @@ class Installation:
         )
         return found[0]
 
-    def examples(self, scenario: str) -> list[Any]:
-        from schemas.records import decode_example
-
+    def examples(self, scenario: str) -> list[Example]:
         return [decode_example(record.value()) for record in self.records(self.topics.examples(scenario))]

@@ -62,7 +62,7 @@ def test_each_bad_record_becomes_a_dead_letter_with_its_reason_and_the_next_is_w
         assert f"offset {headers['source.offset'].decode()}" in headers["error.message"].decode()
     until(lambda: installation.recommendations("shop") or installation.examples("shop"), "the good one is worked")
     status = until(
-        lambda: found if sum((found := installation.status()["scenarios"]["shop"])["dead_letters"].values()) else None,
+        lambda: found if sum((found := installation.scenarios()["shop"])["dead_letters"].values()) else None,
         "they are counted",
     )
     assert sum(status["dead_letters"].values()) == len(BAD)
@@ -92,7 +92,7 @@ def test_odd_but_good_records_count(installation: Installation) -> None:
         installation.send(topic, body("retry", event_id="e1"), "retry")
     installation.flush()
     wanted = len(odd) + 1
-    until(lambda: installation.status()["scenarios"]["video"]["events"] >= wanted, "all are applied")
+    until(lambda: installation.scenarios()["video"]["events"] >= wanted, "all are applied")
     video = until(
         lambda: found if (found := installation.status()["scenarios"]["video"])["lag"] == 0 else None,
         "lag is worked off",
@@ -171,7 +171,7 @@ def test_an_aborted_transaction_leaves_no_trace(installation: Installation) -> N
             producer.commit_transaction(20)
         else:
             producer.abort_transaction(20)
-    until(lambda: installation.status()["scenarios"]["travel"]["events"] >= 2, "the committed ones are applied")
+    until(lambda: installation.scenarios()["travel"]["events"] >= 2, "the committed ones are applied")
     status = until(
         lambda: found if (found := installation.status()["scenarios"]["travel"])["lag"] == 0 else None,
         "markers and aborted records are no lag",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 
 from tests.system.installation import Installation, until
 
@@ -19,17 +18,16 @@ def publish(installation: Installation, numbers: range) -> None:
 
 
 def events(installation: Installation) -> int:
-    return sum(each["events"] for each in installation.status()["scenarios"].values())
+    return sum(each["events"] for each in installation.scenarios().values())
 
 
 def examples(installation: Installation) -> int:
-    return sum(each["examples"] for each in installation.status()["scenarios"].values())
+    return sum(each["examples"] for each in installation.scenarios().values())
 
 
-def test_kills_joins_and_leaves_lose_nothing_and_count_nothing_twice(
-    make_installation: Callable[..., Installation],
-) -> None:
-    installation = make_installation(HEADSTREAM_LEARN_CHECKPOINT_SECONDS="2", HEADSTREAM_SERVE_BATCH_RECORDS="20")
+def test_kills_joins_and_leaves_lose_nothing_and_count_nothing_twice(composed: Installation) -> None:
+    """On PostgreSQL, with the compose file's commands and environment; `test_up.py` has the same on SQLite."""
+    installation = composed
     installation.start("serve")
     installation.start("learn")
     publish(installation, range(EVENTS // 2))
@@ -58,10 +56,8 @@ def test_kills_joins_and_leaves_lose_nothing_and_count_nothing_twice(
         )
 
 
-def test_the_history_of_an_example_is_what_stood_before_the_event(
-    make_installation: Callable[..., Installation],
-) -> None:
-    installation = make_installation()
+def test_the_history_of_an_example_is_what_stood_before_the_event(alone: Installation) -> None:
+    installation = alone
     installation.start("serve")
     # No key for some records: a user's events then lie in several partitions, and none may be lost for that.
     for number in range(400):
