@@ -25,6 +25,7 @@ import torch
 from learner.encoder import TextEncoder
 from learner.online import OnlineLearner
 from schemas.items import Item
+from schemas.packed import pack, pack_times, unpack
 from schemas.records import Example
 from schemas.settings import Learn, Scenario, Settings
 
@@ -64,7 +65,7 @@ class CountedPopularity:
     def hit(self, example: Example) -> bool:
         """Whether the target is in the top, of what the user has not seen."""
         counts = self._counts[self._shelf_of[example.item_id]]
-        own, seen = counts[example.item_id], set(example.excluded)
+        own, seen = counts[example.item_id], set(unpack(example.excluded))
         above = sum(count > own for item, count in counts.items() if item not in seen)
         tied = sum(count == own for item, count in counts.items() if item not in seen) - 1
         return above + tied / 2 < TOP
@@ -110,10 +111,10 @@ def as_examples(events: Sequence[Event], shelf_of: dict[str, str]) -> Iterator[t
                 event="rating",
                 item_id=event.item,
                 weight=1.0,
-                history=[before.item for before in past],
-                history_scenarios=[shelf_of[before.item] for before in past],
-                history_times=[before.time for before in past],
-                excluded=list(seen[event.user, shelf]),
+                history=pack(before.item for before in past),
+                history_scenarios=pack(shelf_of[before.item] for before in past),
+                history_times=pack_times([before.time for before in past]),
+                excluded=pack(seen[event.user, shelf]),
             ),
         )
         past.append(event)

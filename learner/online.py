@@ -25,6 +25,7 @@ from learner.shelf import search_shelf
 from learner.texts import ItemTexts
 from learner.training import Trainer
 from schemas.items import Item
+from schemas.packed import unpack, unpack_times
 from schemas.records import Example, ItemVector, Weights
 from schemas.settings import Settings
 from schemas.topics import Topics
@@ -205,13 +206,13 @@ class OnlineLearner:
 
     def _question(self, example: Example) -> Question:
         length = self._settings.model.history
-        rows = self.table.rows(example.history)
-        known = [(row, at) for row, at in zip(rows, example.history_times, strict=True) if row][-length:]
+        rows, times = self.table.rows(unpack(example.history)), unpack_times(example.history_times)
+        known = [(row, at) for row, at in zip(rows, times, strict=True) if row][-length:]
         return Question(
             history=[row for row, _ in known],
             times=[at for _, at in known],
             now=example.time,
-            excluded=[row for row in self.table.rows(example.excluded) if row],
+            excluded=[row for row in self.table.rows(unpack(example.excluded)) if row],
         )
 
     def _test(self, scenario: int, lessons: _Lessons) -> tuple[Candidates | None, Tensor]:

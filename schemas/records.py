@@ -14,7 +14,8 @@ class Example(msgspec.Struct, array_like=True):
         partition: of the events topic of this scenario; with `offset` it names the source record.
         time: of the event, epoch seconds.
         item_id: the target.
-        history: item ids, oldest first; `history_scenarios` and `history_times` (epoch seconds) run beside it.
+        history: item ids, oldest first; `history_scenarios` and `history_times` (epoch seconds) run beside it. All
+            three, and `excluded`, are as `schemas.packed` packs them.
         excluded: what serving would not have shown: items the user has acted on, and disliked ones.
     """
 
@@ -25,10 +26,10 @@ class Example(msgspec.Struct, array_like=True):
     event: str
     item_id: str
     weight: float
-    history: list[str]
-    history_scenarios: list[str]
-    history_times: list[float]
-    excluded: list[str]
+    history: str
+    history_scenarios: str
+    history_times: bytes
+    excluded: str
     recommendation_id: str | None = None
 
 

@@ -75,9 +75,6 @@ class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             description="Pause, in milliseconds, in which a quiet stream gathers events; costs latency, saves CPU.",
         ),
     ] = 2.0
-    history: Annotated[
-        int, Meta(ge=1, le=1000, description="Events of a user that are kept, newest first to stay.")
-    ] = 50
     seen: Annotated[
         PositiveInt,
         Meta(description="Items per user and scenario that are remembered as acted on, newest first to stay."),
@@ -139,7 +136,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Meta(description='Hugging Face text encoder, by folder or name; "" is the installed MiniLM.'),
     ] = ""
     dimension: Annotated[int, Meta(ge=8, le=1024, description="Length of item and query vectors.")] = 64
-    history: Annotated[int, Meta(ge=1, le=200, description="Newest events of a user that the model reads.")] = 20
+    history: Annotated[
+        int, Meta(ge=1, le=200, description="Newest events of a user that are kept, and that the model reads.")
+    ] = 20
     heads: Annotated[PositiveInt, Meta(description="Attention heads of the trunk.")] = 2
     feedforward: Annotated[
         PositiveInt, Meta(description="Width of the trunk's inner layer, in multiples of dimension.")

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 from learner.ranking import Question, rank, reasons, warm_up
 from schemas.decoding import Invalid
 from schemas.events import Event, decode_event
+from schemas.packed import pack, unpack, unpack_times
 from schemas.recommendations import (
     ModelVersion,
     Recommendation,
@@ -140,11 +141,9 @@ class Serve:
             if event.event_id is not None and user.has_event_id(event.event_id):
                 outcome.tallies[part.partition, "duplicates"] += 1
                 continue
-            example = user.example(
-                event, scenario, part.partition, record.offset, length=length, repeat=settings.repeat
-            )
+            example = user.example(event, scenario, part.partition, record.offset, repeat=settings.repeat)
             self._outbox.send(examples_topic, event.user_id.encode(), encode(example), partition=0)
-            user.apply(event, scenario, self._settings.serve)
+            user.apply(event, scenario, self._settings.serve, length)
             outcome.users[event.user_id] = user
             outcome.tallies[part.partition, "events"] += 1
             if settings.triggers is None or event.event in settings.triggers:
@@ -178,7 +177,7 @@ class Serve:
             trigger = Trigger(part.topic, part.partition, record.offset)
             user = users[request.user_id]
             if request.history is not None:
-                user = User(items=list(request.history), acted=user.acted)
+                user = User(items=pack(request.history), used=user.used, disliked=user.disliked)
             received = record.timestamp / 1000
             outcome.asked.append(Asked(trigger, request.user_id, user, request.scenario, received, k, request))
         return outcome
@@ -209,7 +208,8 @@ class Serve:
         known = scenario in self._settings.scenarios
         repeat = self._settings.scenarios[shelf].repeat
         unwanted = [
-            frozenset(each.user.excluded(shelf, repeat)) | frozenset(each.request.exclude if each.request else ())
+            frozenset(unpack(each.user.excluded(shelf, repeat)))
+            | frozenset(each.request.exclude if each.request else ())
             for each in asked
         ]
         questions = [self._question(each, list(names), known) for each, names in zip(asked, unwanted, strict=True)]
@@ -241,8 +241,8 @@ class Serve:
     def _question(self, asked: Asked, unwanted: list[str], known: bool) -> Question:
         user, table = asked.user, self._mirror.table
         length = self._settings.model.history
-        items = user.items[-length:] if known else []
-        times = user.times[-length:] if len(user.times) == len(user.items) else [asked.now] * len(items)
+        items = unpack(user.items)[-length:] if known else []
+        times = unpack_times(user.times)[-length:] or [asked.now] * len(items)
         history = [(row, at) for row, at in zip(table.rows(items), times, strict=False) if row]
         return Question(
             history=[row for row, _ in history],

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from schemas.events import Event
+from schemas.packed import END, TIME_BYTES, holds, pack_times, without, without_oldest
 from schemas.records import Example
 from schemas.settings import Serve
 from streams.store import Store, StoredUser
@@ -17,24 +18,26 @@ HASH_BYTES = 8
 
 
 class User(msgspec.Struct, array_like=True):
-    """One user's state.
+    """One user's state; lists are as `schemas.packed` packs them.
 
     Attributes:
         items: what the user acted on, oldest first; `scenarios` and `times` (epoch seconds) run beside it.
-        acted: for each scenario the items acted on, oldest first, and whether the user dislikes them.
+        used: for each scenario the items acted on, oldest first, but those that the user dislikes.
+        disliked: for each scenario the items that the user dislikes, oldest first.
         event_ids: hashes of the newest event ids, oldest first, 8 bytes each.
     """
 
-    items: list[str] = msgspec.field(default_factory=list)
-    scenarios: list[str] = msgspec.field(default_factory=list)
-    times: list[float] = msgspec.field(default_factory=list)
-    acted: dict[str, dict[str, bool]] = msgspec.field(default_factory=dict)
+    items: str = ""
+    scenarios: str = ""
+    times: bytes = b""
+    used: dict[str, str] = msgspec.field(default_factory=dict)
+    disliked: dict[str, str] = msgspec.field(default_factory=dict)
     event_ids: bytes = b""
 
-    def excluded(self, scenario: str, repeat: bool) -> list[str]:
+    def excluded(self, scenario: str, repeat: bool) -> str:
         """What must not be recommended in a scenario: all that was acted on, or only the disliked where repeats are."""
-        acted = self.acted.get(scenario, {})
-        return [item for item, disliked in acted.items() if disliked] if repeat else list(acted)
+        disliked = self.disliked.get(scenario, "")
+        return disliked if repeat else self.used.get(scenario, "") + disliked
 
     def has_event_id(self, event_id: str) -> bool:
         wanted = _hash(event_id)
@@ -43,24 +46,29 @@ class User(msgspec.Struct, array_like=True):
             at = self.event_ids.find(wanted, at + 1)
         return at >= 0
 
-    def apply(self, event: Event, scenario: str, limits: Serve) -> None:
-        """Take an event in; a dislike is remembered, but is no taste to recommend from."""
-        acted = self.acted.setdefault(scenario, {})
-        acted[event.item_id] = acted.get(event.item_id, False) or event.weight < 0
-        if len(acted) > limits.seen:
-            del acted[next(iter(acted))]
-        if event.weight >= 0:
-            self.items.append(event.item_id)
-            self.scenarios.append(scenario)
-            self.times.append(event.time)
-            if len(self.items) > limits.history:
-                del self.items[0], self.scenarios[0], self.times[0]
+    def apply(self, event: Event, scenario: str, limits: Serve, length: int) -> None:
+        """Take an event in; a dislike is remembered, but is no taste to recommend from.
+
+        Args:
+            length: of the history that is kept.
+        """
+        used, disliked = self.used.get(scenario, ""), self.disliked.get(scenario, "")
+        if event.weight < 0:
+            self.disliked[scenario] = _with(disliked, event.item_id, limits.seen)
+            self.used[scenario] = without(used, event.item_id)
+        else:
+            if not (disliked and holds(disliked, event.item_id)):
+                self.used[scenario] = _with(used, event.item_id, limits.seen)
+            self.times += pack_times([event.time])
+            self.items += event.item_id + END
+            self.scenarios += scenario + END
+            while len(self.times) > length * TIME_BYTES:
+                self.times = self.times[TIME_BYTES:]
+                self.items, self.scenarios = without_oldest(self.items), without_oldest(self.scenarios)
         if event.event_id is not None:
             self.event_ids = (self.event_ids + _hash(event.event_id))[-limits.event_ids * HASH_BYTES :]
 
-    def example(
-        self, event: Event, scenario: str, partition: int, offset: int, *, length: int, repeat: bool
-    ) -> Example:
+    def example(self, event: Event, scenario: str, partition: int, offset: int, *, repeat: bool) -> Example:
         """The event as a question: the history as it stands now, before the event is applied."""
         return Example(
             partition=partition,
@@ -70,12 +78,22 @@ class User(msgspec.Struct, array_like=True):
             event=event.event,
             item_id=event.item_id,
             weight=event.weight,
-            history=self.items[-length:],
-            history_scenarios=self.scenarios[-length:],
-            history_times=self.times[-length:],
+            history=self.items,
+            history_scenarios=self.scenarios,
+            history_times=self.times,
             excluded=self.excluded(scenario, repeat),
             recommendation_id=event.recommendation_id,
         )
+
+
+def _with(packed: str, name: str, limit: int) -> str:
+    """The list with an id at its end, if it does not hold it yet; the oldest gives way where it is full."""
+    if holds(packed, name):
+        return packed
+    packed += name + END
+    while packed.count(END) > limit:
+        packed = without_oldest(packed)
+    return packed
 
 
 def _hash(event_id: str) -> bytes:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from learner.online import OnlineLearner
 from schemas.items import Item
+from schemas.packed import pack, pack_times
 from schemas.records import Example
 from schemas.settings import Learn, Model, Scenario, Settings
 
@@ -87,10 +88,10 @@ def example(
         event="view",
         item_id=item,
         weight=weight,
-        history=list(history),
-        history_scenarios=["shop"] * len(history),
-        history_times=[now - len(history) + place for place in range(len(history))],
-        excluded=list(history if excluded is None else excluded),
+        history=pack(history),
+        history_scenarios=pack(["shop"] * len(history)),
+        history_times=pack_times([now - len(history) + place for place in range(len(history))]),
+        excluded=pack(history if excluded is None else excluded),
     )
 
 

@@ -16,6 +16,7 @@ from learner.publication import Publication
 from learner.ranking import Clocks, Question, ScenarioModel, rank
 from learner.shelf import search_shelf
 from schemas.items import Item
+from schemas.packed import unpack
 from schemas.settings import Settings
 from tests.learner.builders import (
     START,
@@ -82,7 +83,7 @@ def test_each_example_is_tested_on_what_was_known_before_it() -> None:
     put(learner, NAMES)
     expected = []
     for each in stream(NAMES, 20):
-        expected.append(each.item_id in top(learner, each.history, each.excluded, each.time))
+        expected.append(each.item_id in top(learner, unpack(each.history), unpack(each.excluded), each.time))
         learner.learn("shop", [each])
     assert 0 < sum(expected) < 20
     assert learner.recall == {"shop": sum(expected) / 20, "news": None}

@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.events import Event
+from schemas.packed import unpack, unpack_times
 from schemas.settings import Serve
 from schemas.tables import Table
 from streams.store import Store, open_engine
 from streams.users import User, UserCache
 
-LIMITS = Serve(history=5, seen=4, event_ids=3)
+LIMITS = Serve(seen=4, event_ids=3)
+LENGTH = 5
 
 
 def event(item: str = "i1", *, weight: float = 1.0, time: float = 0.0, event_id: str | None = None) -> Event:
@@ -24,48 +26,51 @@ def event(item: str = "i1", *, weight: float = 1.0, time: float = 0.0, event_id:
 
 def test_an_example_holds_the_history_as_it_was_before_its_event() -> None:
     user = User()
-    user.apply(event("a", time=1.0), "shop", LIMITS)
-    user.apply(event("b", time=2.0), "video", LIMITS)
-    example = user.example(event("c", time=3.0), "shop", 4, 99, length=20, repeat=False)
-    assert (example.history, example.history_scenarios, example.history_times) == (
-        ["a", "b"],
-        ["shop", "video"],
-        [1, 2],
-    )
-    assert (example.partition, example.offset, example.item_id, example.excluded) == (4, 99, "c", ["a"])
+    user.apply(event("a", time=1.0), "shop", LIMITS, LENGTH)
+    user.apply(event("b", time=2.0), "video", LIMITS, LENGTH)
+    example = user.example(event("c", time=3.0), "shop", 4, 99, repeat=False)
+    assert unpack(example.history) == ["a", "b"]
+    assert unpack(example.history_scenarios) == ["shop", "video"]
+    assert unpack_times(example.history_times) == (1, 2)
+    assert (example.partition, example.offset, example.item_id, unpack(example.excluded)) == (4, 99, "c", ["a"])
 
 
 def test_the_history_given_to_an_example_is_the_newest_part() -> None:
     user = User()
     for item in "abc":
-        user.apply(event(item), "shop", LIMITS)
-    assert user.example(event("d"), "shop", 0, 0, length=2, repeat=False).history == ["b", "c"]
+        user.apply(event(item), "shop", LIMITS, 2)
+    example = user.example(event("d"), "shop", 0, 0, repeat=False)
+    assert unpack(example.history) == ["b", "c"]
+    assert len(unpack_times(example.history_times)) == 2
 
 
 def test_a_dislike_excludes_for_good_and_is_no_taste() -> None:
     user = User()
-    user.apply(event("a", weight=-1.0), "shop", LIMITS)
-    user.apply(event("a", weight=3.0), "shop", LIMITS)
-    assert user.excluded("shop", repeat=True) == ["a"]
-    assert user.excluded("video", repeat=False) == []
+    user.apply(event("a", weight=-1.0), "shop", LIMITS, LENGTH)
+    user.apply(event("a", weight=3.0), "shop", LIMITS, LENGTH)
+    assert unpack(user.excluded("shop", repeat=True)) == unpack(user.excluded("shop", repeat=False)) == ["a"]
+    assert unpack(user.excluded("video", repeat=False)) == []
+    user.apply(event("b"), "shop", LIMITS, LENGTH)
+    user.apply(event("b", weight=-1.0), "shop", LIMITS, LENGTH)
+    assert unpack(user.excluded("shop", repeat=True)) == unpack(user.excluded("shop", repeat=False)) == ["a", "b"]
     disliked = User()
-    disliked.apply(event("b", weight=-1.0), "shop", LIMITS)
-    assert disliked.items == []
+    disliked.apply(event("b", weight=-1.0), "shop", LIMITS, LENGTH)
+    assert unpack(disliked.items) == []
 
 
 def test_items_acted_on_may_return_only_where_repeats_are_allowed() -> None:
     user = User()
-    user.apply(event("a"), "shop", LIMITS)
-    assert user.excluded("shop", repeat=False) == ["a"]
-    assert user.excluded("shop", repeat=True) == []
+    user.apply(event("a"), "shop", LIMITS, LENGTH)
+    assert unpack(user.excluded("shop", repeat=False)) == ["a"]
+    assert unpack(user.excluded("shop", repeat=True)) == []
 
 
 def test_an_event_id_is_forgotten_after_as_many_others_as_are_kept() -> None:
     user = User()
     for number in range(3):
-        user.apply(event(event_id=f"e{number}"), "shop", LIMITS)
+        user.apply(event(event_id=f"e{number}"), "shop", LIMITS, LENGTH)
     assert all(user.has_event_id(f"e{number}") for number in range(3))
-    user.apply(event(event_id="e3"), "video", LIMITS)
+    user.apply(event(event_id="e3"), "video", LIMITS, LENGTH)
     assert not user.has_event_id("e0")
     assert user.has_event_id("e3")
 
@@ -74,9 +79,9 @@ def test_an_event_id_is_forgotten_after_as_many_others_as_are_kept() -> None:
 def test_a_state_never_grows_past_its_caps(acts: list[tuple[int, str, bool]]) -> None:
     user = User()
     for number, (item, scenario, liked) in enumerate(acts):
-        user.apply(event(f"i{item}", weight=1.0 if liked else -1.0, event_id=str(number)), scenario, LIMITS)
-    assert len(user.items) == len(user.scenarios) == len(user.times) <= LIMITS.history
-    assert all(len(acted) <= LIMITS.seen for acted in user.acted.values())
+        user.apply(event(f"i{item}", weight=1.0 if liked else -1.0, event_id=str(number)), scenario, LIMITS, LENGTH)
+    assert len(unpack(user.items)) == len(unpack(user.scenarios)) == len(unpack_times(user.times)) <= LENGTH
+    assert all(len(unpack(acted)) <= LIMITS.seen for acted in (*user.used.values(), *user.disliked.values()))
     assert len(user.event_ids) <= 8 * LIMITS.event_ids
 
 
@@ -89,26 +94,26 @@ def store(tmp_path: Path) -> Store:
 
 def test_what_a_failed_batch_did_to_users_is_gone_once_the_cache_is_cleared(store: Store) -> None:
     cache = UserCache(store, 10)
-    cache.load(["u"])["u"].apply(event("a"), "shop", LIMITS)
+    cache.load(["u"])["u"].apply(event("a"), "shop", LIMITS, LENGTH)
     cache.clear()
-    assert cache.load(["u"])["u"].items == []
+    assert cache.load(["u"])["u"].items == ""
     store.close()
 
 
 def test_a_committed_state_is_read_back_without_asking_the_database(store: Store) -> None:
     cache = UserCache(store, 10)
     users = cache.load(["u"])
-    users["u"].apply(event("a"), "shop", LIMITS)
+    users["u"].apply(event("a"), "shop", LIMITS, LENGTH)
     rows = cache.rows(users)
     with store.engine.begin() as connection:
         store.save_users(connection, rows)
     cache.keep(rows)
     with store.engine.begin() as connection:
         connection.execute(sa.text("DELETE FROM users"))
-    assert cache.load(["u"])["u"].items == ["a"]
+    assert unpack(cache.load(["u"])["u"].items) == ["a"]
     assert cache.rows(users)["u"].version == 2
     cache.clear()
-    assert cache.load(["u"])["u"].items == []
+    assert cache.load(["u"])["u"].items == ""
     store.close()
 
 

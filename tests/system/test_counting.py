@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from schemas.packed import unpack, unpack_times
 from tests.system.installation import Installation, until
 
 EVENTS = 6000
@@ -74,10 +75,11 @@ def test_the_history_of_an_example_is_what_stood_before_the_event(alone: Install
     targets = Counter((example.user_id, example.item_id) for example in first_seen.values())
     assert set(targets.values()) == {1}
     for example in first_seen.values():
-        assert example.item_id not in example.history
-        assert len(set(example.history)) == len(example.history)
-        assert len(example.history) == len(example.history_times) == len(example.history_scenarios)
+        history = unpack(example.history)
+        assert example.item_id not in history
+        assert len(set(history)) == len(history)
+        assert len(history) == len(unpack_times(example.history_times)) == len(unpack(example.history_scenarios))
     # Each user's state grew by one event at a time: the lengths of the histories are 0, 1, 2 … up to the cap.
     for user in range(5):
-        lengths = sorted(len(e.history) for e in first_seen.values() if e.user_id == f"u{user}")
+        lengths = sorted(len(unpack(e.history)) for e in first_seen.values() if e.user_id == f"u{user}")
         assert lengths == [min(number, 20) for number in range(80)]
