@@ -112,8 +112,7 @@ def as_examples(events: Sequence[Event], shelf_of: dict[str, str]) -> Iterator[t
                 item_id=event.item,
                 weight=1.0,
                 history=pack(before.item for before in past),
-                history_scenarios=pack(shelf_of[before.item] for before in past),
-                history_times=pack_times([before.time for before in past]),
+                history_times=pack_times(before.time for before in past),
                 excluded=pack(seen[event.user, shelf]),
             ),
         )

@@ -8,7 +8,7 @@ a packed list of times is float64, little-endian.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 END = "\0"
 TIME_BYTES = 8
@@ -35,8 +35,11 @@ def without_oldest(packed: str) -> str:
     return packed[packed.index(END) + 1 :]
 
 
-def pack_times(times: Sequence[float]) -> bytes:
-    return struct.pack(f"<{len(times)}d", *times)
+pack_time = struct.Struct("<d").pack
+
+
+def pack_times(times: Iterable[float]) -> bytes:
+    return b"".join(map(pack_time, times))
 
 
 def unpack_times(packed: bytes) -> tuple[float, ...]:

@@ -14,9 +14,9 @@ class Example(msgspec.Struct, array_like=True):
         partition: of the events topic of this scenario; with `offset` it names the source record.
         time: of the event, epoch seconds.
         item_id: the target.
-        history: item ids, oldest first; `history_scenarios` and `history_times` (epoch seconds) run beside it. All
-            three, and `excluded`, are as `schemas.packed` packs them.
-        excluded: what serving would not have shown: items the user has acted on, and disliked ones.
+        history: item ids, of all scenarios, oldest first; `history_times` (epoch seconds) runs beside it.
+        excluded: what serving would not have shown: items the user has acted on, and disliked ones. All three are as
+            `schemas.packed` packs them.
     """
 
     partition: int
@@ -27,7 +27,6 @@ class Example(msgspec.Struct, array_like=True):
     item_id: str
     weight: float
     history: str
-    history_scenarios: str
     history_times: bytes
     excluded: str
     recommendation_id: str | None = None

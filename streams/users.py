@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from schemas.events import Event
-from schemas.packed import END, TIME_BYTES, holds, pack_times, without, without_oldest
+from schemas.packed import END, TIME_BYTES, holds, pack_time, without, without_oldest
 from schemas.records import Example
 from schemas.settings import Serve
 from streams.store import Store, StoredUser
@@ -21,14 +21,13 @@ class User(msgspec.Struct, array_like=True):
     """One user's state; lists are as `schemas.packed` packs them.
 
     Attributes:
-        items: what the user acted on, oldest first; `scenarios` and `times` (epoch seconds) run beside it.
+        items: what the user acted on, oldest first; `times` (epoch seconds) runs beside it.
         used: for each scenario the items acted on, oldest first, but those that the user dislikes.
         disliked: for each scenario the items that the user dislikes, oldest first.
         event_ids: hashes of the newest event ids, oldest first, 8 bytes each.
     """
 
     items: str = ""
-    scenarios: str = ""
     times: bytes = b""
     used: dict[str, str] = msgspec.field(default_factory=dict)
     disliked: dict[str, str] = msgspec.field(default_factory=dict)
@@ -59,12 +58,11 @@ class User(msgspec.Struct, array_like=True):
         else:
             if not (disliked and holds(disliked, event.item_id)):
                 self.used[scenario] = _with(used, event.item_id, limits.seen)
-            self.times += pack_times([event.time])
             self.items += event.item_id + END
-            self.scenarios += scenario + END
+            self.times += pack_time(event.time)
             while len(self.times) > length * TIME_BYTES:
+                self.items = without_oldest(self.items)
                 self.times = self.times[TIME_BYTES:]
-                self.items, self.scenarios = without_oldest(self.items), without_oldest(self.scenarios)
         if event.event_id is not None:
             self.event_ids = (self.event_ids + _hash(event.event_id))[-limits.event_ids * HASH_BYTES :]
 
@@ -79,7 +77,6 @@ class User(msgspec.Struct, array_like=True):
             item_id=event.item_id,
             weight=event.weight,
             history=self.items,
-            history_scenarios=self.scenarios,
             history_times=self.times,
             excluded=self.excluded(scenario, repeat),
             recommendation_id=event.recommendation_id,

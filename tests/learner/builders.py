@@ -89,7 +89,6 @@ def example(
         item_id=item,
         weight=weight,
         history=pack(history),
-        history_scenarios=pack(["shop"] * len(history)),
         history_times=pack_times([now - len(history) + place for place in range(len(history))]),
         excluded=pack(history if excluded is None else excluded),
     )

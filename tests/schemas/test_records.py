@@ -63,4 +63,4 @@ def test_an_example_of_an_older_version_lacks_only_what_may_be_left_out(example:
 
 def test_a_record_of_another_kind_is_not_taken_for_one() -> None:
     with pytest.raises(msgspec.ValidationError):
-        decode_weights(encode(Example(0, 0, "u", 0.0, "view", "i", 1.0, "", "", b"", "")))
+        decode_weights(encode(Example(0, 0, "u", 0.0, "view", "i", 1.0, "", b"", "")))

@@ -30,7 +30,6 @@ def test_an_example_holds_the_history_as_it_was_before_its_event() -> None:
     user.apply(event("b", time=2.0), "video", LIMITS, LENGTH)
     example = user.example(event("c", time=3.0), "shop", 4, 99, repeat=False)
     assert unpack(example.history) == ["a", "b"]
-    assert unpack(example.history_scenarios) == ["shop", "video"]
     assert unpack_times(example.history_times) == (1, 2)
     assert (example.partition, example.offset, example.item_id, unpack(example.excluded)) == (4, 99, "c", ["a"])
 
@@ -80,7 +79,7 @@ def test_a_state_never_grows_past_its_caps(acts: list[tuple[int, str, bool]]) ->
     user = User()
     for number, (item, scenario, liked) in enumerate(acts):
         user.apply(event(f"i{item}", weight=1.0 if liked else -1.0, event_id=str(number)), scenario, LIMITS, LENGTH)
-    assert len(unpack(user.items)) == len(unpack(user.scenarios)) == len(unpack_times(user.times)) <= LENGTH
+    assert len(unpack(user.items)) == len(unpack_times(user.times)) <= LENGTH
     assert all(len(unpack(acted)) <= LIMITS.seen for acted in (*user.used.values(), *user.disliked.values()))
     assert len(user.event_ids) <= 8 * LIMITS.event_ids
 
