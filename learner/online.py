@@ -19,7 +19,7 @@ from learner.items import ItemTable, TableFull
 from learner.mixer import Mixer, MixerTrainer
 from learner.projection import Projection
 from learner.publication import News, Publication
-from learner.ranking import Batch, Candidates, Clocks, Question, ScenarioModel, as_batch, find, order
+from learner.ranking import Batch, Candidates, Clocks, Question, Ranking, ScenarioModel, as_batch, find, order
 from learner.replay import Replay, TrainingBatch, user_hash
 from learner.shelf import search_shelf
 from learner.texts import ItemTexts
@@ -30,10 +30,37 @@ from schemas.records import Example, ItemVector, Weights
 from schemas.settings import Settings
 from schemas.topics import Topics
 
-__all__ = ["HIT_DEPTH", "OnlineLearner", "Publication"]
+__all__ = ["HIT_DEPTH", "Exam", "OnlineLearner", "Publication"]
 
 HIT_DEPTH = 10
 """Prequential recall asks whether the item was among so many."""
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """A micro-batch: as serving was asked, as it is learnt from, and which examples can be a test; (batch,), bool."""
+
+    asked: Batch
+    batch: TrainingBatch
+    testable: Tensor
+
+
+@dataclass(frozen=True)
+class Exam:
+    """A micro-batch of one scenario and what came of its test.
+
+    Attributes:
+        scenario: its number.
+        examples: beside `lessons`.
+        tested: which of them were a test; (tests,), int64.
+        ranking: what would have been served, for each test; None if there were none.
+    """
+
+    scenario: int
+    examples: Sequence[Example]
+    lessons: Lessons
+    tested: Tensor
+    ranking: Ranking | None
 
 
 class OnlineLearner:
@@ -46,6 +73,8 @@ class OnlineLearner:
         examples: scenario → how many it has learnt from.
         skipped_steps: gradient steps that were not taken because the loss was not finite.
         left_out: items that got no row because the table is full.
+        learns_tower: whether trunk, heads and item vectors learn; mixer and counters always do.
+        on_exam: told of each micro-batch when it was tested and before it is learnt.
     """
 
     def __init__(
@@ -93,6 +122,8 @@ class OnlineLearner:
         self.examples = dict.fromkeys(self._scenarios, 0)
         self.skipped_steps = 0
         self.left_out = 0
+        self.learns_tower = True
+        self.on_exam: Callable[[Exam], None] | None = None
 
     @property
     def recall(self) -> dict[str, float | None]:
@@ -172,8 +203,10 @@ class OnlineLearner:
         placed = [(example, row) for example, row in zip(examples, targets, strict=True) if row]
         if placed:
             lessons = self._lessons(scenario, placed)
-            candidates, tested = self._test(scenario, lessons)
-            learnt = self._train(lessons.batch)
+            candidates, tested, ranking = self._test(scenario, lessons)
+            if self.on_exam is not None:
+                self.on_exam(Exam(scenario, [each for each, _ in placed], lessons, tested, ranking))
+            learnt = self._train(lessons.batch) if self.learns_tower else True
             if candidates is not None:
                 target = lessons.batch.target[tested]
                 mixed = self._mixer.step(candidates.features, candidates.rows, target, scenario)
@@ -186,7 +219,7 @@ class OnlineLearner:
             self._watermarks[name][example.partition] = example.offset
         self.examples[name] += len(examples)
 
-    def _lessons(self, scenario: int, placed: Sequence[tuple[Example, int]]) -> _Lessons:
+    def _lessons(self, scenario: int, placed: Sequence[tuple[Example, int]]) -> Lessons:
         questions = [self._question(example) for example, _ in placed]
         asked = as_batch(questions, self._settings.model.history, self._device)
         target = torch.tensor([row for _, row in placed], device=self._device)
@@ -202,7 +235,7 @@ class OnlineLearner:
             weight=weight,
         )
         testable = (weight >= 0) & ~repeat & self.table.eligible[scenario, target]
-        return _Lessons(asked, batch, testable)
+        return Lessons(asked, batch, testable)
 
     def _question(self, example: Example) -> Question:
         length = self._settings.model.history
@@ -215,11 +248,11 @@ class OnlineLearner:
             excluded=[row for row in self.table.rows(unpack(example.excluded)) if row],
         )
 
-    def _test(self, scenario: int, lessons: _Lessons) -> tuple[Candidates | None, Tensor]:
+    def _test(self, scenario: int, lessons: Lessons) -> tuple[Candidates | None, Tensor, Ranking | None]:
         """Rank as serving would have, and note whether the item was near the top."""
         tested = lessons.testable.nonzero().flatten()
         if len(tested) == 0:
-            return None, tested
+            return None, tested, None
         asked = lessons.asked
         batch = Batch(asked.history[tested], asked.gaps[tested], asked.excluded[tested])
         clocks = Clocks(self._clock, self._scenario_clocks[scenario])
@@ -231,7 +264,17 @@ class OnlineLearner:
         self._hits[name].extend(hit.tolist())
         before, hits = self._tested[name]
         self._tested[name] = (before + len(hit), hits + int(hit.sum()))
-        return candidates, tested
+        return candidates, tested, ranking
+
+    def rehearse(self, batch: TrainingBatch, epochs: int) -> None:
+        """Let the tower learn again from examples that it has met, `epochs` times, each time in another order."""
+        size = self._settings.learn.micro_batch
+        for _ in range(epochs):
+            order = torch.randperm(len(batch), generator=self._generator).to(self._device)
+            for start in range(0, len(batch), 2 * size):
+                part = batch.take(order[start : start + 2 * size])
+                self.step += self._trainer.step(part, self._replay.sample(0, self._generator))
+        self._heads_changed = True
 
     def _train(self, batch: TrainingBatch) -> bool:
         if self.step == 0:
@@ -405,15 +448,6 @@ class OnlineLearner:
             "learn.replay_rows": self._settings.learn.replay_rows,
             **{f"model.{name}": getattr(sizes, name) for name in named},
         }
-
-
-@dataclass(frozen=True)
-class _Lessons:
-    """A micro-batch: as serving was asked, as it is learnt from, and which examples can be a test; (batch,), bool."""
-
-    asked: Batch
-    batch: TrainingBatch
-    testable: Tensor
 
 
 class _Facts(msgspec.Struct):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -30,6 +30,15 @@ class TrainingBatch:
 
     def __len__(self) -> int:
         return len(self.target)
+
+    def take(self, at: Tensor) -> TrainingBatch:
+        """The examples at these places, in their order; (n,), int64."""
+        return TrainingBatch(*(getattr(self, field.name)[at] for field in fields(self)))
+
+    @classmethod
+    def joined(cls, batches: Sequence[TrainingBatch]) -> TrainingBatch:
+        """All of them, one after the other."""
+        return cls(*(torch.cat([getattr(each, field.name) for each in batches]) for field in fields(cls)))
 
 
 def user_hash(user_id: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from threading import Event as Signal
@@ -16,13 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from schemas.decoding import CLAMPED_TIMES, Invalid
 from schemas.errors import ExplainedError
-from schemas.events import Event, decode_event
-from schemas.items import decode_item
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.administration import ensure_topics
+from streams.intake import Intake
 from streams.outbox import Outbox, PublishFailed
-from streams.route import Route, Survey, choose_route, look_through
+from streams.route import Route, choose_route, look_through
 from streams.sources import Row, open_history
 
 CONNECT_SECONDS = 20.0
@@ -145,13 +144,13 @@ def play(
     topics = Topics(settings)
     ensure_topics(broker, topics.all(), settings.kafka.replication, timeout=CONNECT_SECONDS)
     outbox = Outbox(broker, timeout=CONNECT_SECONDS)
-    playback = _Playback(settings, topics, outbox, route, stop)
+    playback = _Playback(settings, outbox, route, Intake(settings, route, survey), stop)
     with _bar(progress) as bar:
         for notice in route.notices:
             bar.console.print(notice, markup=False, highlight=False, soft_wrap=True)
         began = time.monotonic()
         try:
-            playback.publish_items(history.items(), survey)
+            playback.publish_items(history.items())
             task = bar.add_task(history.name, total=survey.rows, rate="")
             began = time.monotonic()
             playback.publish_events(islice(history.events(), limit), Pace(speed), _Meter(bar, task))
@@ -227,11 +226,11 @@ class _Playback:
         acknowledged: events that Kafka is known to hold.
     """
 
-    def __init__(self, settings: Settings, topics: Topics, outbox: Outbox, route: Route, stop: Signal) -> None:
-        self._settings, self._topics, self._outbox, self._route, self._stop = settings, topics, outbox, route, stop
+    def __init__(self, settings: Settings, outbox: Outbox, route: Route, intake: Intake, stop: Signal) -> None:
+        self._settings, self._outbox, self._route, self._intake, self._stop = settings, outbox, route, intake, stop
+        self._topics = Topics(settings)
         self._events_refused, self._items_refused = _Tally(), _Tally()
         self._sent: Counter[str] = Counter()
-        self._counts: Counter[str] = Counter()
         self._items = 0
         self.acknowledged = 0
 
@@ -240,49 +239,29 @@ class _Playback:
         self._outbox.flush()
         self.acknowledged = self._sent.total()
 
-    def publish_items(self, rows: Iterable[Row], survey: Survey) -> None:
+    def publish_items(self, rows: Iterable[Row]) -> None:
         for row in rows:
             if self._stop.is_set():
                 break
-            self._publish_item(row, survey)
+            self._publish_item(row)
         self.settle()
 
-    def _publish_item(self, row: Row, survey: Survey) -> None:
-        if isinstance(row.record, Invalid):
-            self._items_refused.add(row.line, row.record)
+    def _publish_item(self, row: Row) -> None:
+        taken = self._intake.item(row)
+        if isinstance(taken, Invalid):
+            self._items_refused.add(row.line, taken)
             return
-        where = self._scenarios_of(row, row.record, survey)
-        value = encode(row.record if where is None else {**row.record, "scenarios": where})
-        if isinstance(value, Invalid):
-            self._items_refused.add(row.line, value)
-            return
-        item = decode_item(value, time.time(), Counter())
-        if isinstance(item, Invalid):
-            self._items_refused.add(row.line, item)
-            return
-        self._outbox.send(self._topics.items, item.item_id.encode(), value)
+        self._outbox.send(self._topics.items, taken.item.item_id.encode(), taken.value)
         self._items += 1
 
-    def _scenarios_of(self, row: Row, record: Mapping[str, Any], survey: Survey) -> list[str] | None:
-        """Where an item belongs: in the one scenario of all, or where it or its source says, or where it was used."""
-        if self._route.scenario is not None:
-            return [self._route.scenario]
-        if row.scenario is not None:
-            return [row.scenario]
-        if "scenarios" in record:
-            return None
-        places = survey.places.get(str(record.get("item_id")), frozenset())
-        return sorted(places & self._route.configured) or None
-
     def publish_events(self, rows: Iterable[Row], pace: Pace, meter: _Meter) -> None:
-        weights = {name: each.events for name, each in self._settings.scenarios.items()}
         topics = {name: self._topics.events(name) for name in self._settings.scenarios}
         done = 0
         for row in rows:
             if self._stop.is_set():
                 break
             done += 1
-            taken = self._take(row, weights)
+            taken = self._intake.event(row)
             if isinstance(taken, Invalid):
                 self._events_refused.add(row.line, taken)
                 continue
@@ -303,49 +282,19 @@ class _Playback:
         self.settle()
         meter.show(done)
 
-    def _take(self, row: Row, weights: Mapping[str, Mapping[str, float]]) -> tuple[str, Event, bytes, float] | Invalid:
-        """The scenario, the event as SERVE will see it, the record's value, and the time it was checked at."""
-        if isinstance(row.record, Invalid):
-            return row.record
-        scenario = self._route.of(row)
-        if isinstance(scenario, Invalid):
-            return scenario
-        value = encode(row.record)
-        if isinstance(value, Invalid):
-            return value
-        received = time.time()
-        event = decode_event(value, received, scenario, weights[scenario], self._counts)
-        return event if isinstance(event, Invalid) else (scenario, event, value, received)
-
     def report(self, source: str, seconds: float) -> PlaybackReport:
         return PlaybackReport(
             source=source,
             taken=self.acknowledged,
             scenarios=dict(self._sent.most_common()),
             refused=self._events_refused.refusals(),
-            clamped=self._counts[CLAMPED_TIMES],
+            clamped=self._intake.counts[CLAMPED_TIMES],
             items=self._items,
             items_refused=self._items_refused.refusals(),
             seconds=seconds,
             stopped=self._stop.is_set(),
             notices=self._route.notices,
         )
-
-
-_encode = msgspec.json.Encoder().encode
-
-
-def encode(record: Mapping[str, Any]) -> bytes | Invalid:
-    """A record's value, or why there can be none."""
-    try:
-        return _encode(record)
-    except UnicodeEncodeError:
-        return Invalid("not-utf8", "the row holds bytes that are not UTF-8")
-    except OverflowError:
-        # Integers of more than 64 bits are ids; as text they are the same ids.
-        return encode({name: str(value) if isinstance(value, int) else value for name, value in record.items()})
-    except (TypeError, RecursionError) as error:
-        return Invalid("not-json", f"the row cannot be written as JSON: {error}")
 
 
 def _bar(console: Console | None) -> Progress:

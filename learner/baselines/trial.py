@@ -45,15 +45,18 @@ class Trial:
 
     def uses(self) -> Trial:
         """The same without the events that are no use: dislikes, and events on items that have no row."""
-        used = (self.weight >= 0) & (self.target > 0)
+        return self.take(np.flatnonzero((self.weight >= 0) & (self.target > 0)))
+
+    def take(self, at: NDArray[np.intp]) -> Trial:
+        """The events at these places, in their order; (n,), int64."""
         return Trial(
             scenario=self.scenario,
-            users=self.users[used],
-            history=self.history[used],
-            target=self.target[used],
-            weight=self.weight[used],
-            excluded=self.excluded[used],
-            now=self.now[used],
+            users=self.users[at],
+            history=self.history[at],
+            target=self.target[at],
+            weight=self.weight[at],
+            excluded=self.excluded[at],
+            now=self.now[at],
         )
 
 

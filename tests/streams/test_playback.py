@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections import Counter
 from io import StringIO
 from pathlib import Path
 from threading import Event as Signal
@@ -12,17 +11,13 @@ from typing import Any
 import msgspec
 import pytest
 from confluent_kafka import Consumer, TopicPartition
-from hypothesis import given
-from hypothesis import strategies as some
 from rich.console import Console
 
-from schemas.decoding import Invalid
-from schemas.events import Event, decode_event
 from schemas.topics import Topics
 from streams.administration import BrokerUnreachable, end_offsets, ensure_topics
-from streams.playback import NothingTaken, Pace, PlaybackReport, Refusal, encode, play
+from streams.playback import NothingTaken, Pace, PlaybackReport, Refusal, play
 from streams.route import UnknownEvents
-from tests.streams.builders import WEIGHTS, event, settings_of
+from tests.streams.builders import event, settings_of
 
 
 def write(path: Path, *lines: object) -> str:
@@ -48,22 +43,7 @@ def records_of(broker: str, topic: str) -> list[tuple[bytes | None, Any]]:
     return found
 
 
-# Encoding and pace
-plain = some.text(some.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=64)
-
-
-@given(user=plain | some.integers(), item=plain | some.integers(), time=some.integers(1, 2_000_000_000))
-def test_what_is_encoded_is_what_serving_decodes(user: str | int, item: str | int, time: int) -> None:
-    value = encode({"user_id": user, "item_id": item, "event": "view", "timestamp": time})
-    assert isinstance(value, bytes)
-    decoded = decode_event(value, 2e9, "shop", WEIGHTS, Counter())
-    assert decoded == Event(user_id=str(user), item_id=str(item), event="view", weight=1.0, time=float(time))
-
-
-def test_bytes_that_are_no_text_are_refused_and_raise_nothing() -> None:
-    value = encode({"user_id": "\udcff"})
-    assert isinstance(value, Invalid)
-    assert value.code == "not-utf8"
+# Pace
 
 
 def test_events_are_due_as_far_apart_as_their_times_divided_by_the_speed() -> None:

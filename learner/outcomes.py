@@ -1,0 +1,144 @@
+"""What an evaluation found: where each model had the item that was acted on, and the figures that sum it up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+DEPTH = 10
+"""Places of a list that count."""
+
+COLD_USES = 3
+"""An item is cold until it was used so many times."""
+
+WINDOWS = 40
+"""Equal stretches of the stream, for the curves over time."""
+
+RESAMPLES = 1000
+"""Of the users, for the intervals."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """The events on which every model was tested, in the order in which they happened.
+
+    Attributes:
+        scenario: numbers; (n,), int64.
+        user: dense numbers; (n,), int64.
+        cold: whether the item had fewer than `COLD_USES` uses before; (n,), bool.
+    """
+
+    scenario: NDArray[np.int64]
+    user: NDArray[np.int64]
+    cold: NDArray[np.bool_]
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """One model, over all tested events.
+
+    Attributes:
+        recall: share of events whose item was among the first ten; with one item wanted, also its hit rate.
+        interval: 95 % of the recall, by bootstrap over users.
+        ndcg: 1 / log2(place + 1) of the item, places from 1; 0 where it was not among the ten.
+        mrr: 1 / place of the item; 0 where it was not among the ten.
+        top: share of events whose item stood first: the accuracy, and with one item wanted the precision, of top-1.
+        cold_recall: recall of the events on cold items; None if there were none.
+        coverage: share of the items that any scenario may recommend which stood in some list.
+        scenarios: recall by scenario.
+        thirds: recall in each third of the stream.
+        curve: recall in each of `WINDOWS` stretches of the stream, by scenario; None where it has no events.
+        examples_per_second: tested and learnt, of the model's own time.
+    """
+
+    recall: float = msgspec.field(name="recall@10")
+    interval: tuple[float, float]
+    ndcg: float = msgspec.field(name="ndcg@10")
+    mrr: float = msgspec.field(name="mrr@10")
+    top: float = msgspec.field(name="top-1")
+    cold_recall: float | None = msgspec.field(name="cold recall@10")
+    coverage: float
+    scenarios: dict[str, float | None]
+    thirds: list[float]
+    curve: dict[str, list[float | None]]
+    examples_per_second: float | None
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole evaluation.
+
+    Attributes:
+        source: as it was named.
+        events: learnt from, the warm-up among them.
+        tested: events that were a test: after the warm-up, of items that could have been shown.
+        seeds: that the figures of the models are means over.
+        models: by name.
+        memory_megabytes: of this process at its peak.
+        forgetting: in the stress order, by model: recall on the held-out events of each scenario (columns) after each
+            scenario's block (rows), in the order of `blocks`.
+    """
+
+    source: str
+    events: int
+    tested: int
+    seeds: list[int]
+    models: dict[str, Figures]
+    memory_megabytes: float
+    blocks: list[str] = []
+    forgetting: dict[str, list[list[float]]] = {}
+
+
+def figures(
+    tested: Examined,
+    places: Sequence[NDArray[np.int64]],
+    scenarios: Sequence[str],
+    coverage: float,
+    examples_per_second: float | None,
+) -> Figures:
+    """Sum one model's places up.
+
+    Args:
+        places: for each seed, of the item in the model's list, from 0; `DEPTH` or more where it was not among the
+            first ten; (n,).
+    """
+    place = np.stack(places)  # (seeds, n)
+    listed, back = place < DEPTH, np.minimum(place, DEPTH)
+    hit = listed.mean(0)  # (n,)
+    thirds, stretches = np.array_split(hit, 3), np.array_split(np.arange(len(hit)), WINDOWS)
+    return Figures(
+        recall=_mean(hit) or 0.0,
+        interval=interval(hit, tested.user),
+        ndcg=_mean(listed / np.log2(back + 2)) or 0.0,
+        mrr=_mean(listed / (back + 1)) or 0.0,
+        top=_mean(place == 0) or 0.0,
+        cold_recall=_mean(hit[tested.cold]),
+        coverage=coverage,
+        scenarios={name: _mean(hit[tested.scenario == number]) for number, name in enumerate(scenarios)},
+        thirds=[_mean(third) or 0.0 for third in thirds],
+        curve={
+            name: [_mean(hit[part[tested.scenario[part] == number]]) for part in stretches]
+            for number, name in enumerate(scenarios)
+        },
+        examples_per_second=examples_per_second,
+    )
+
+
+def interval(hit: NDArray[np.float64], user: NDArray[np.int64], seed: int = 0) -> tuple[float, float]:
+    """95 % of a recall if other users of the same kind had come: the users are drawn anew, each with all its events.
+
+    Efron 1979, Bootstrap methods, https://doi.org/10.1214/aos/1176344552.
+    """
+    if not len(hit):
+        return 0.0, 0.0
+    names, number = np.unique(user, return_inverse=True)
+    events, hits = np.bincount(number), np.bincount(number, weights=hit)
+    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
+    low, high = np.percentile(drawn @ hits / (drawn @ events), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _mean(values: NDArray[np.float64] | NDArray[np.bool_]) -> float | None:
+    return float(values.mean()) if values.size else None

@@ -1,0 +1,67 @@
+"""The figures of an evaluation, on cases small enough to be known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from learner.outcomes import DEPTH, Examined, figures, interval
+
+MISSED = DEPTH
+
+
+def examined(users: list[int], scenarios: list[int] | None = None, cold: list[bool] | None = None) -> Examined:
+    return Examined(
+        scenario=np.array(scenarios or [0] * len(users), np.int64),
+        user=np.array(users, np.int64),
+        cold=np.array(cold or [False] * len(users), np.bool_),
+    )
+
+
+def test_each_figure_is_what_its_definition_says() -> None:
+    place = np.array([0, 1, 9, MISSED])
+    found = figures(examined([0, 1, 2, 3]), [place], ["shop"], 0.5, 100.0)
+    assert found.recall == 3 / 4
+    assert found.ndcg == pytest.approx((1 + 1 / math.log2(3) + 1 / math.log2(11)) / 4)
+    assert found.mrr == pytest.approx((1 + 1 / 2 + 1 / 10) / 4)
+    assert found.top == 1 / 4
+    assert (found.coverage, found.examples_per_second) == (0.5, 100.0)
+
+
+def test_scenarios_thirds_and_cold_items_are_told_apart() -> None:
+    place = np.array([0, 0, MISSED, MISSED, 0, MISSED])
+    seen = examined([0] * 6, [0, 0, 0, 1, 1, 1], [False, True, True, False, False, False])
+    found = figures(seen, [place], ["shop", "news", "video"], 0.0, None)
+    assert found.scenarios == {"shop": 2 / 3, "news": 1 / 3, "video": None}
+    assert found.thirds == [1.0, 0.0, 0.5]
+    assert found.cold_recall == 1 / 2
+    assert [each for each in found.curve["shop"] if each is not None] == [1.0, 1.0, 0.0]
+
+
+def test_seeds_are_averaged_event_by_event() -> None:
+    places = [np.array([0, MISSED]), np.array([MISSED, MISSED])]
+    found = figures(examined([0, 1]), places, ["shop"], 0.0, None)
+    assert found.recall == 1 / 4
+    assert found.thirds[0] == 1 / 2
+
+
+def test_without_a_test_there_is_nothing_to_say() -> None:
+    found = figures(examined([]), [np.zeros(0, np.int64)], ["shop"], 0.0, None)
+    assert (found.recall, found.interval, found.cold_recall, found.scenarios) == (0.0, (0.0, 0.0), None, {"shop": None})
+
+
+def test_an_interval_holds_the_recall_and_is_wider_where_few_users_decide() -> None:
+    generator = np.random.default_rng(0)
+    hit = (generator.random(4000) < 0.4).astype(float)
+    low, high = interval(hit, np.arange(4000) % 400)
+    assert low < hit.mean() < high
+    assert high - low < 0.06
+    by_user = np.repeat(generator.random(20) < 0.4, 200).astype(float)
+    low, high = interval(by_user, np.repeat(np.arange(20), 200))
+    assert high - low > 0.2
+
+
+def test_users_who_are_all_alike_leave_no_doubt() -> None:
+    assert interval(np.ones(10), np.arange(10)) == (1.0, 1.0)

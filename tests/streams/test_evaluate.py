@@ -1,0 +1,105 @@
+"""A history on disk is evaluated as serving and learning would meet it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from schemas.packed import unpack
+from schemas.settings import Learn, Model, Scenario, Settings
+from streams.evaluate import NothingToTest, UnknownModels, evaluate_source, read_examples
+from streams.sources import open_history
+
+SETTINGS = Settings(
+    scenarios={"shop": Scenario(), "video": Scenario()},
+    model=Model(dimension=8, history=5, adapter_rank=2),
+    learn=Learn(micro_batch=16, replay_batch=8, replay_rows=50),
+)
+TITLES = [
+    "Garden hose",
+    "Rose shears",
+    "Compost bin",
+    "Frying pan",
+    "Kitchen knife",
+    "Espresso machine",
+    "Tent",
+    "Stove",
+]
+
+
+def history(folder: Path, events: int = 120, scenarios: tuple[str, ...] = ("shop", "video")) -> str:
+    """A file of events, of users who go through the items in turn, with a file of items beside it."""
+    items = [
+        {"item_id": f"i{number}", "title": title, "scenarios": [scenarios[number % len(scenarios)]]}
+        for number, title in enumerate(TITLES)
+    ]
+    (folder / "items.jsonl").write_bytes(b"\n".join(map(msgspec.json.encode, items)))
+    rows = []
+    for number in range(events):
+        item = (number + number // 12) % len(TITLES)
+        rows.append(
+            {
+                "user_id": f"u{number % 12}",
+                "item_id": f"i{item}",
+                "event": "view",
+                "timestamp": 1_700_000_000 + number,
+                "scenario": scenarios[item % len(scenarios)],
+            }
+        )
+    (folder / "events.jsonl").write_bytes(b"\n".join(map(msgspec.json.encode, rows)))
+    return str(folder / "events.jsonl")
+
+
+def test_the_report_has_the_models_that_were_asked_for(tmp_path: Path) -> None:
+    report = evaluate_source(SETTINGS, history(tmp_path), models=["popularity", "headstream", "item-knn"])
+    assert list(report.models) == ["headstream", "popularity", "item-knn"]
+    assert report.events == 120
+    assert 0 < report.tested <= 84
+    assert set(report.models["headstream"].scenarios) == {"shop", "video"}
+    found = msgspec.json.decode(msgspec.json.encode(report))["models"]["headstream"]
+    assert 0 <= found["recall@10"] <= 1
+    assert report.memory_megabytes > 0
+
+
+def test_examples_hold_the_history_as_serving_would_have_seen_it(tmp_path: Path) -> None:
+    read = read_examples(SETTINGS, open_history(history(tmp_path), items=None, event=None), None, None)
+    of_one = [example for _, example in read.examples if example.user_id == "u3"]
+    assert [unpack(each.history) for each in of_one[:3]] == [
+        [],
+        [of_one[0].item_id],
+        [of_one[0].item_id, of_one[1].item_id],
+    ]
+
+
+def test_a_history_may_bring_its_own_scenarios(tmp_path: Path) -> None:
+    source = history(tmp_path, scenarios=("books", "films"))
+    read = read_examples(SETTINGS, open_history(source, items=None, event=None), None, None)
+    assert set(read.settings.scenarios) == {"books", "films"}
+    assert {name for name, _ in read.examples} == {"books", "films"}
+
+
+def test_everything_may_go_into_one_scenario_and_a_limit_holds(tmp_path: Path) -> None:
+    read = read_examples(SETTINGS, open_history(history(tmp_path), items=None, event=None), "video", 30)
+    assert [name for name, _ in read.examples] == ["video"] * 30
+
+
+def test_rows_that_cannot_be_taken_are_counted(tmp_path: Path) -> None:
+    source = history(tmp_path)
+    with Path(source).open("a") as file:
+        file.write('\n{"user_id": "", "item_id": "i1", "event": "view", "scenario": "shop"}\n')
+    read = read_examples(SETTINGS, open_history(source, items=None, event=None), None, None)
+    assert read.refused == {"bad-id": 1}
+    assert len(read.examples) == 120
+
+
+def test_a_model_that_does_not_exist_is_named_with_those_that_do(tmp_path: Path) -> None:
+    with pytest.raises(UnknownModels, match=r"oracle; allowed are headstream, popularity"):
+        evaluate_source(SETTINGS, history(tmp_path), models=["oracle"])
+
+
+def test_a_history_without_a_test_says_so(tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").write_text('{"user_id": "", "item_id": "i", "event": "view", "scenario": "shop"}\n' * 2)
+    with pytest.raises(NothingToTest, match="2 bad-id"):
+        evaluate_source(SETTINGS, str(tmp_path / "events.jsonl"), models=["popularity"])
