@@ -316,9 +316,11 @@ def evaluate(
 ) -> None:
     """Compare Headstream with its rivals on a history: every event is first a test, then a lesson.
 
-    Needs no broker: the history passes through the functions that SERVE and LEARN run. The first 30 % are learnt from
-    only. Models: headstream, popularity, decayed-popularity, item-knn, item-knn-tuned, ease, sasrec-warm, static,
-    naive, static-mixed, no-mixer.
+    The history passes through the functions that SERVE and LEARN run. No broker
+    is needed. The first 30 % of the events are learnt from and are no test.
+
+    Models: headstream, popularity, decayed-popularity, item-knn, item-knn-tuned,
+    ease, sasrec-warm, static, naive, static-mixed, no-mixer.
 
     Example: [cyan]headstream evaluate movielens:ml-100k --models headstream,popularity,item-knn[/]
     """
@@ -326,9 +328,13 @@ def evaluate(
 
     from learner.evaluation import MODELS
     from streams.evaluate import evaluate_source
-    from streams.evaluation_report import print_report, write_page, write_pictures
+    from streams.evaluation_page import write_page
+    from streams.evaluation_pictures import write_pictures
+    from streams.evaluation_table import print_report
 
     log_to_terminal(errors)
+    if output is not None:
+        make_folder(output)  # before the work, so that it's not in vain
     report = evaluate_source(
         read_settings(config, None, None),
         source,
@@ -341,7 +347,6 @@ def evaluate(
         progress=errors,
     )
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
         write_pictures(report, output)
         write_page(report, output / "report.html")
         errors.print(f"the page is {output / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
@@ -349,6 +354,13 @@ def evaluate(
         typer.echo(msgspec.json.encode(report).decode())
     else:
         print_report(report, out)
+
+
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(f"--output {folder}: a folder is wanted, but it cannot be made: {error.strerror}")
 
 
 def read_speed(text: str) -> float | None:
