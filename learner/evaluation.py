@@ -213,7 +213,8 @@ class _Classroom:
         tested = exam.tested.numpy()
         if self._counting and exam.ranking is not None:
             target = trial.target[tested]
-            self._known.append((np.full(len(tested), exam.scenario), trial.users[tested], self._cold(target)))
+            cold = self._uses[target] < COLD_USES
+            self._known.append((np.full(len(tested), exam.scenario), trial.users[tested], cold))
             self._mark_student(exam.ranking, target)
         elif not self._counting:
             self._warmed.append(exam.lessons.batch)
@@ -246,9 +247,6 @@ class _Classroom:
             excluded=asked.excluded.numpy(),
             now=np.array([each.time for each in exam.examples]),
         )
-
-    def _cold(self, target: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return self._uses[target] < COLD_USES
 
     def _grow(self) -> None:
         """Items that had no record got rows beside the known ones."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from learner.checkpoint import CheckpointMismatch, read_checkpoint, write_checkpoint
 from learner.items import ItemTable, TableFull
 from learner.mixer import Mixer, MixerTrainer
+from learner.outcomes import DEPTH
 from learner.projection import Projection
 from learner.publication import News, Publication
 from learner.ranking import Batch, Candidates, Clocks, Question, Ranking, ScenarioModel, as_batch, find, order
@@ -30,10 +31,7 @@ from schemas.records import Example, ItemVector, Weights
 from schemas.settings import Settings
 from schemas.topics import Topics
 
-__all__ = ["HIT_DEPTH", "Exam", "OnlineLearner", "Publication"]
-
-HIT_DEPTH = 10
-"""Prequential recall asks whether the item was among so many."""
+__all__ = ["Exam", "OnlineLearner", "Publication"]
 
 
 @dataclass(frozen=True)
@@ -257,9 +255,9 @@ class OnlineLearner:
         batch = Batch(asked.history[tested], asked.gaps[tested], asked.excluded[tested])
         clocks = Clocks(self._clock, self._scenario_clocks[scenario])
         search = search_shelf(self.table, scenario)
-        candidates = find(self._models[scenario], self.table, scenario, clocks, batch, search, minimum=HIT_DEPTH)
+        candidates = find(self._models[scenario], self.table, scenario, clocks, batch, search, minimum=DEPTH)
         ranking = order(self._models[scenario], scenario, candidates)
-        hit = (ranking.rows[:, :HIT_DEPTH] == lessons.batch.target[tested, None]).any(1)
+        hit = (ranking.rows[:, :DEPTH] == lessons.batch.target[tested, None]).any(1)
         name = self._scenarios[scenario]
         self._hits[name].extend(hit.tolist())
         before, hits = self._tested[name]

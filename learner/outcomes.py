@@ -135,8 +135,12 @@ def interval(hit: NDArray[np.float64], user: NDArray[np.int64], seed: int = 0) -
         return 0.0, 0.0
     names, number = np.unique(user, return_inverse=True)
     events, hits = np.bincount(number), np.bincount(number, weights=hit)
-    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
-    low, high = np.percentile(drawn @ hits / (drawn @ events), [2.5, 97.5])
+    generator, chance = np.random.default_rng(seed), np.full(len(names), 1 / len(names))
+    recalls = np.zeros(RESAMPLES)
+    for resample in range(RESAMPLES):  # one at a time: all of them at once would be gigabytes for a million users
+        drawn = generator.multinomial(len(names), chance)
+        recalls[resample] = drawn @ hits / (drawn @ events)
+    low, high = np.percentile(recalls, [2.5, 97.5])
     return float(low), float(high)
 
 

@@ -69,7 +69,7 @@ class Trainer:
             False if the loss or its gradient is not finite; nothing has changed then.
         """
         self._follow_table()
-        both = _joined(new, replayed)
+        both = TrainingBatch.joined([new, replayed])
         rivals = {scenario: self._rivals(scenario, both) for scenario in torch.unique(both.scenario).tolist()}
         shelves = [each.rows for each in rivals.values()]
         used = torch.unique(torch.cat([both.history.flatten(), *shelves, both.target.new_zeros(1)]))
@@ -200,13 +200,3 @@ def _mean(losses: Tensor, weight: Tensor) -> Tensor:
 
 def _gradient(tensor: Tensor) -> Tensor:
     return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
-
-
-def _joined(first: TrainingBatch, second: TrainingBatch) -> TrainingBatch:
-    return TrainingBatch(
-        scenario=torch.cat([first.scenario, second.scenario]),
-        history=torch.cat([first.history, second.history]),
-        gaps=torch.cat([first.gaps, second.gaps]),
-        target=torch.cat([first.target, second.target]),
-        weight=torch.cat([first.weight, second.weight]),
-    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +13,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import psutil
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -190,8 +191,13 @@ def _report(source: str, read: Examples, models: Sequence[str], runs: Sequence[R
         tested=len(tested.user),
         seeds=list(range(len(runs))),
         models=found,
-        memory_megabytes=psutil.Process().memory_info().rss / 2**20,
+        memory_megabytes=_peak_memory_bytes() / 2**20,
     )
+
+
+def _peak_memory_bytes() -> int:
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024  # getrusage(2) counts in KiB, but in bytes on macOS
 
 
 @contextmanager

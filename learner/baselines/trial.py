@@ -8,8 +8,9 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-DEPTH = 10
-"""Rows that a ranking lists, unless the baseline was told otherwise."""
+from learner.outcomes import DEPTH
+
+__all__ = ["DEPTH", "Baseline", "Flags", "Floats", "Rows", "Table", "Trial", "best", "most_used_first", "with_room"]
 
 Rows = NDArray[np.int64]
 Flags = NDArray[np.bool_]

@@ -11,7 +11,8 @@ import torch
 
 from learner.checkpoint import CheckpointMismatch, read_checkpoint
 from learner.items import ItemTable
-from learner.online import HIT_DEPTH, OnlineLearner
+from learner.online import OnlineLearner
+from learner.outcomes import DEPTH
 from learner.publication import Publication
 from learner.ranking import Clocks, Question, ScenarioModel, rank
 from learner.shelf import search_shelf
@@ -70,9 +71,9 @@ def ranked(
     times = [now - len(history) + place for place in range(len(history))]
     question = Question(table.rows(history), times, now, table.rows(excluded))
     ranking = rank(
-        model, table, 0, Clocks(head.clock, head.scenario_clock), [question], search_shelf(table, 0), None, HIT_DEPTH
+        model, table, 0, Clocks(head.clock, head.scenario_clock), [question], search_shelf(table, 0), None, DEPTH
     )
-    return [table.id_of[row] for row in ranking.rows[0, :HIT_DEPTH].tolist() if row]
+    return [table.id_of[row] for row in ranking.rows[0, :DEPTH].tolist() if row]
 
 
 # Test, then train
