@@ -4,6 +4,18 @@ from __future__ import annotations
 
 import msgspec
 
+from schemas.errors import ExplainedError
+
+
+class OtherVersion(ExplainedError):
+    """Something of our own that this version cannot read."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(
+            f"{what} was written by another version of Headstream ({reason}). Go back to that version, or begin anew "
+            "with another --data folder (or database) and another kafka.prefix."
+        )
+
 
 class Example(msgspec.Struct, array_like=True):
     """One event as a question to learn from: given this history, the user acted on this item.
@@ -101,6 +113,18 @@ class Weights(msgspec.Struct, array_like=True):
 
 
 encode = msgspec.msgpack.Encoder().encode
-decode_example = msgspec.msgpack.Decoder(Example).decode
+_decode_example = msgspec.msgpack.Decoder(Example).decode
 decode_item_vector = msgspec.msgpack.Decoder(ItemVector).decode
 decode_weights = msgspec.msgpack.Decoder(Weights).decode
+
+
+def decode_example(value: bytes) -> Example:
+    """Read what `encode` wrote.
+
+    Raises:
+        OtherVersion: it is no example as we write them.
+    """
+    try:
+        return _decode_example(value)
+    except msgspec.DecodeError as error:
+        raise OtherVersion("a training example", str(error)) from None

@@ -10,7 +10,7 @@ import msgspec
 
 from schemas.events import Event
 from schemas.packed import END, TIME_BYTES, holds, pack_time, without, without_oldest
-from schemas.records import Example
+from schemas.records import Example, OtherVersion
 from schemas.settings import Serve
 from streams.store import Store, StoredUser
 
@@ -101,6 +101,13 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(User).decode
 
 
+def _read(user_id: str, state: bytes) -> User:
+    try:
+        return _decode(state)
+    except msgspec.DecodeError as error:
+        raise OtherVersion(f"the state of user {user_id[:80]!r}", str(error)) from None
+
+
 class UserCache:
     """A bounded cache of user states before the store.
 
@@ -118,14 +125,18 @@ class UserCache:
         return len(self._users)
 
     def load(self, user_ids: Iterable[str]) -> dict[str, User]:
-        """The states of these users; one never seen has an empty one."""
+        """The states of these users; one never seen has an empty one.
+
+        Raises:
+            OtherVersion: a stored state cannot be read.
+        """
         wanted = dict.fromkeys(user_ids)
         missing = [name for name in wanted if name not in self._users]
         if missing:
             found = self._store.load_users(missing)
             for name in missing:
                 stored = found.get(name)
-                self._users[name] = _decode(stored.state) if stored else User()
+                self._users[name] = _read(name, stored.state) if stored else User()
                 self._versions[name] = stored.version if stored else 0
         return {name: self._users[name] for name in wanted}
 

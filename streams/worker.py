@@ -19,6 +19,7 @@ from typing import Any, NoReturn, Protocol
 import faust
 import sqlalchemy as sa
 
+from schemas.records import OtherVersion
 from streams.signals import StopSignals
 from streams.store import Effect, Fenced, Partition, Position, Progress, Store
 from streams.transport import App, Consumer, Part, Poll, add_agent, make_app
@@ -168,6 +169,8 @@ class Worker:
                 await self._take(poll)
         except asyncio.CancelledError:
             raise
+        except OtherVersion as error:
+            stop_process(EXIT_CONFIGURATION, str(error))  # it would fail again
         except Exception:
             # Crash-only: Faust would restart the agent and drop the batch.
             traceback.print_exc()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from schemas.records import (
     Example,
     ItemVector,
+    OtherVersion,
     Weights,
     decode_example,
     decode_item_vector,
@@ -59,6 +60,13 @@ def test_an_example_of_an_older_version_lacks_only_what_may_be_left_out(example:
     fields: list[Any] = msgspec.msgpack.decode(encode(example))
     example.recommendation_id = None
     assert decode_example(msgspec.msgpack.encode(fields[:-1])) == example
+
+
+def test_an_example_that_another_version_wrote_is_refused_with_what_to_do() -> None:
+    fields: list[Any] = msgspec.msgpack.decode(encode(Example(0, 0, "u", 0.0, "view", "i", 1.0, "", b"", "")))
+    fields[7] = ["a list", "of strings"]
+    with pytest.raises(OtherVersion, match=r"another version of Headstream .* another --data"):
+        decode_example(msgspec.msgpack.encode(fields))
 
 
 def test_a_record_of_another_kind_is_not_taken_for_one() -> None:

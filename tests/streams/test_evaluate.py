@@ -6,9 +6,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
+from learner.evaluation import MODELS
 from schemas.packed import unpack
 from schemas.settings import Learn, Model, Scenario, Settings
+from streams.cli import app
 from streams.evaluate import NothingToTest, UnknownModels, evaluate_source, read_examples
 from streams.sources import open_history
 
@@ -103,3 +106,16 @@ def test_a_history_without_a_test_says_so(tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_text('{"user_id": "", "item_id": "i", "event": "view", "scenario": "shop"}\n' * 2)
     with pytest.raises(NothingToTest, match="2 bad-id"):
         evaluate_source(SETTINGS, str(tmp_path / "events.jsonl"), models=["popularity"])
+
+
+def test_a_folder_that_cannot_be_made_is_named_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    done = CliRunner().invoke(app, ["evaluate", history(tmp_path), "--output", str(tmp_path / "taken")])
+    assert done.exit_code == 1
+    assert "--output" in done.output
+    assert "File exists" in done.output
+
+
+def test_the_help_names_every_model() -> None:
+    shown = CliRunner().invoke(app, ["evaluate", "--help"]).output
+    assert [name for name in MODELS if name not in shown] == []

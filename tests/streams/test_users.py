@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from schemas.events import Event
 from schemas.packed import unpack, unpack_times
+from schemas.records import OtherVersion
 from schemas.settings import Serve
 from schemas.tables import Table
-from streams.store import Store, open_engine
+from streams.store import Store, StoredUser, open_engine
 from streams.users import User, UserCache
 
 LIMITS = Serve(seen=4, event_ids=3)
@@ -113,6 +114,15 @@ def test_a_committed_state_is_read_back_without_asking_the_database(store: Store
     assert cache.rows(users)["u"].version == 2
     cache.clear()
     assert cache.load(["u"])["u"].items == ""
+    store.close()
+
+
+def test_a_state_that_another_version_wrote_is_named(store: Store) -> None:
+    with store.engine.begin() as connection:
+        store.save_users(connection, {"ann": StoredUser(b"\x90", 1), "bob": StoredUser(b"\x91\x01", 1)})
+    assert UserCache(store, 2).load(["ann"])["ann"] == User()  # what is left out has its default
+    with pytest.raises(OtherVersion, match="the state of user 'bob' was written by another version"):
+        UserCache(store, 2).load(["bob"])
     store.close()
 
 

@@ -13,6 +13,7 @@ from confluent_kafka import Producer
 from kafka import KafkaProducer
 
 from schemas.packed import unpack
+from streams.worker import EXIT_CONFIGURATION
 from tests.system.installation import Installation, until
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
@@ -114,6 +115,15 @@ def test_odd_but_good_records_count(installation: Installation) -> None:
     assert at["zoneless"] == 1_656_105_611
     assert at["old"] == -3_000_000_000
     assert at["future"] < 4_000_000_000
+
+
+def test_an_example_of_another_version_ends_learning_with_what_to_do(alone: Installation) -> None:
+    alone.send(alone.topics.examples("shop"), b"\x93\x00\x01\xa1u", partition=0)
+    alone.flush()
+    alone.start("learn")
+    until(lambda: alone.processes["learn"].poll() is not None, "LEARN ends")
+    assert alone.processes["learn"].returncode == EXIT_CONFIGURATION
+    assert "a training example was written by another version of Headstream" in alone.log("learn")
 
 
 def with_librdkafka(broker: str, topic: str, codec: str, user: str) -> None:
