@@ -16,31 +16,22 @@ from torch import Tensor
 
 from learner.checkpoint import CheckpointMismatch, read_checkpoint, write_checkpoint
 from learner.items import ItemTable, TableFull
+from learner.lessons import Lessons, as_lessons
 from learner.mixer import Mixer, MixerTrainer
 from learner.outcomes import DEPTH
 from learner.projection import Projection
 from learner.publication import News, Publication
-from learner.ranking import Batch, Candidates, Clocks, Question, Ranking, ScenarioModel, as_batch, find, order
+from learner.ranking import Batch, Candidates, Clocks, Ranking, ScenarioModel, find, order
 from learner.replay import Replay, TrainingBatch, user_hash
 from learner.shelf import search_shelf
 from learner.texts import ItemTexts
 from learner.training import Trainer
 from schemas.items import Item
-from schemas.packed import unpack, unpack_times
 from schemas.records import Example, ItemVector, Weights
 from schemas.settings import Settings
 from schemas.topics import Topics
 
 __all__ = ["Exam", "OnlineLearner", "Publication"]
-
-
-@dataclass(frozen=True)
-class Lessons:
-    """A micro-batch: as serving was asked, as it is learnt from, and which examples can be a test; (batch,), bool."""
-
-    asked: Batch
-    batch: TrainingBatch
-    testable: Tensor
 
 
 @dataclass(frozen=True)
@@ -200,7 +191,7 @@ class OnlineLearner:
         targets = [self._row(example.item_id) for example in examples]
         placed = [(example, row) for example, row in zip(examples, targets, strict=True) if row]
         if placed:
-            lessons = self._lessons(scenario, placed)
+            lessons = as_lessons(self.table, scenario, placed, self._settings.model.history)
             candidates, tested, ranking = self._test(scenario, lessons)
             if self.on_exam is not None:
                 self.on_exam(Exam(scenario, [each for each, _ in placed], lessons, tested, ranking))
@@ -216,35 +207,6 @@ class OnlineLearner:
         for example in examples:
             self._watermarks[name][example.partition] = example.offset
         self.examples[name] += len(examples)
-
-    def _lessons(self, scenario: int, placed: Sequence[tuple[Example, int]]) -> Lessons:
-        questions = [self._question(example) for example, _ in placed]
-        asked = as_batch(questions, self._settings.model.history, self._device)
-        target = torch.tensor([row for _, row in placed], device=self._device)
-        weight = torch.tensor([example.weight for example, _ in placed], device=self._device)
-        repeat = (asked.excluded == target[:, None]).any(1)
-        # Nobody learns that an item follows itself: where it could not have been shown, it is taken out of the history.
-        masked = repeat[:, None] & (asked.history == target[:, None])
-        batch = TrainingBatch(
-            scenario=torch.full_like(target, scenario),
-            history=asked.history.masked_fill(masked, 0),
-            gaps=asked.gaps.masked_fill(masked, 0),
-            target=target,
-            weight=weight,
-        )
-        testable = (weight >= 0) & ~repeat & self.table.eligible[scenario, target]
-        return Lessons(asked, batch, testable)
-
-    def _question(self, example: Example) -> Question:
-        length = self._settings.model.history
-        rows, times = self.table.rows(unpack(example.history)), unpack_times(example.history_times)
-        known = [(row, at) for row, at in zip(rows, times, strict=True) if row][-length:]
-        return Question(
-            history=[row for row, _ in known],
-            times=[at for _, at in known],
-            now=example.time,
-            excluded=[row for row in self.table.rows(unpack(example.excluded)) if row],
-        )
 
     def _test(self, scenario: int, lessons: Lessons) -> tuple[Candidates | None, Tensor, Ranking | None]:
         """Rank as serving would have, and note whether the item was near the top."""
