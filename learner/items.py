@@ -183,11 +183,12 @@ class ItemTable:
         self.vectors[at] = self._stacked([r.vector for r in taken], np.float32)
         bias = self._stacked([r.bias for r in taken], np.float32)
         keys = self._stacked([r.popularity for r in taken], np.float64).view(len(taken), -1, 2)
+        counted: dict[int, Tensor] = {}
         for number, name in enumerate(self.scenarios):
             if name in taken[0].scenarios:
                 column = taken[0].scenarios.index(name)
                 self.bias[number, at] = bias[:, column]
-                popularity.keys[number, at] = keys[:, column]
+                counted[number] = keys[:, column]
         on_host = at.cpu()
         covisitation.place(
             on_host,
@@ -199,7 +200,7 @@ class ItemTable:
         )
         covisitation.count[on_host] = self._column([r.count for r in taken], covisitation.count)
         covisitation.touched[on_host] = self._column([r.touched for r in taken], covisitation.touched)
-        popularity.events[at] = self._column([r.events for r in taken], popularity.events)
+        popularity.place(at, counted, self._column([r.events for r in taken], popularity.events))
         return [record.row for record in records]
 
     # What a checkpoint keeps

@@ -1,4 +1,4 @@
-"""The moments of torch's Adam family as named tensors, so that a checkpoint needs no pickle."""
+"""Adam's moments: as named tensors, and for tables of which a step moves a few rows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 PREFIX = "moments."
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
 def adam_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -36,3 +38,58 @@ def load_adam_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor
 def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[nn.Parameter]:
     for group in optimizer.param_groups:
         yield from group["params"]
+
+
+class RowAdam:
+    """Adam for a table of which each step moves a few rows: the cost of a step does not grow with the table.
+
+    Rows that a step does not name keep their moments as they are, as in torch.optim.SparseAdam; the correction of the
+    moments' bias counts the steps of the whole table. Kingma and Ba 2015, https://arxiv.org/abs/1412.6980.
+    """
+
+    def __init__(self, table: Tensor, learning_rate: float) -> None:
+        """Make moments for a table of this shape; nothing has moved yet."""
+        self._learning_rate = learning_rate
+        self._mean = torch.zeros_like(table)
+        self._square = torch.zeros_like(table)
+        self._steps = 0
+
+    def step(self, table: Tensor, rows: Tensor, gradient: Tensor) -> None:
+        """Move rows against their gradients.
+
+        Args:
+            table: as it was made for, or grown since; (rows, ...).
+            rows: each once; (n,), int64.
+            gradient: (n, ...).
+        """
+        self._fit(table)
+        self._steps += 1
+        unbiased = [1.0 - beta**self._steps for beta in BETAS]
+        mean = self._mean.index_select(0, rows).lerp_(gradient, 1.0 - BETAS[0])
+        square = self._square.index_select(0, rows).mul_(BETAS[1]).addcmul_(gradient, gradient, value=1.0 - BETAS[1])
+        self._mean.index_copy_(0, rows, mean)
+        self._square.index_copy_(0, rows, square)
+        size = square.div_(unbiased[1]).sqrt_().add_(EPSILON)
+        table.index_add_(0, rows, mean.div_(size), alpha=-self._learning_rate / unbiased[0])
+
+    def forget(self, table: Tensor, row: int) -> None:
+        """The row is to be used for something else: no momentum may be left in it."""
+        self._fit(table)
+        self._mean[row] = 0.0
+        self._square[row] = 0.0
+
+    def state(self) -> dict[str, Tensor]:
+        return {"mean": self._mean, "square": self._square, "steps": torch.tensor(self._steps)}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        self._mean = state["mean"].to(self._mean.device, copy=True)
+        self._square = state["square"].to(self._square.device, copy=True)
+        self._steps = int(state["steps"])
+
+    def _fit(self, table: Tensor) -> None:
+        more = len(table) - len(self._mean)
+        if more:
+            self._mean, self._square = (
+                torch.cat([moments, moments.new_zeros(more, *moments.shape[1:])])
+                for moments in (self._mean, self._square)
+            )

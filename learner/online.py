@@ -24,6 +24,7 @@ from learner.publication import News, Publication
 from learner.ranking import Batch, Candidates, Clocks, Ranking, ScenarioModel, find, order
 from learner.replay import Replay, TrainingBatch, user_hash
 from learner.shelf import search_shelf
+from learner.strategy import MakeStrategy, PlainStrategy, Strategy
 from learner.texts import ItemTexts
 from learner.training import Trainer
 from schemas.items import Item
@@ -93,11 +94,12 @@ class OnlineLearner:
         self._trainer = Trainer(self.table, sizes, learn, device)
         mixer = Mixer(len(self._scenarios), sizes.mixer_units, self._generator).to(device)
         self._mixer = MixerTrainer(mixer, learn.mixer_learning_rate)
+        tower = self._trainer.tower
         self._models = [
-            ScenarioModel(sizes, self._trainer.trunk, self._trainer.heads.only(number), mixer)
-            for number in range(len(self._scenarios))
+            ScenarioModel(sizes, tower.trunk, tower.heads.only(number), mixer) for number in range(len(self._scenarios))
         ]
         self._replay = Replay(len(self._scenarios), learn.replay_rows, sizes.history, device)
+        self.adopt(PlainStrategy)
         self._news = News(self.table)
         self._heads_changed = False
         self._clock = 0.0
@@ -118,6 +120,15 @@ class OnlineLearner:
     def recall(self) -> dict[str, float | None]:
         """Prequential recall@10 of each scenario's recent examples; None before the first."""
         return {name: sum(hits) / len(hits) if hits else None for name, hits in self._hits.items()}
+
+    def adopt(self, make: MakeStrategy) -> None:
+        """Take the steps to come with another strategy."""
+        self._strategy: Strategy = make(
+            trainer=self._trainer,
+            replay=self._replay,
+            replayed=self._settings.learn.replay_batch,
+            generator=self._generator,
+        )
 
     # Items
 
@@ -186,7 +197,7 @@ class OnlineLearner:
         return new
 
     def _learn_batch(self, scenario: int, examples: Sequence[Example]) -> None:
-        """test → step → mix → count → remember → move the watermarks."""
+        """test → step and remember → mix → count → move the watermarks."""
         name = self._scenarios[scenario]
         targets = [self._row(example.item_id) for example in examples]
         placed = [(example, row) for example, row in zip(examples, targets, strict=True) if row]
@@ -195,15 +206,11 @@ class OnlineLearner:
             candidates, tested, ranking = self._test(scenario, lessons)
             if self.on_exam is not None:
                 self.on_exam(Exam(scenario, [each for each, _ in placed], lessons, tested, ranking))
-            learnt = self._train(lessons.batch) if self.learns_tower else True
+            if self.learns_tower:
+                self._train(lessons.batch, [user_hash(example.user_id) for example, _ in placed])
             if candidates is not None:
-                target = lessons.batch.target[tested]
-                mixed = self._mixer.step(candidates.features, candidates.rows, target, scenario)
-                self.skipped_steps += not mixed
+                self._mix(scenario, candidates, lessons.batch.target[tested])
             self._count(scenario, lessons.batch)
-            if learnt:  # what could not be learnt from once would spoil every step that it is replayed in
-                users = [user_hash(example.user_id) for example, _ in placed]
-                self._replay.add(scenario, lessons.batch, users, self._generator)
         for example in examples:
             self._watermarks[name][example.partition] = example.offset
         self.examples[name] += len(examples)
@@ -233,18 +240,23 @@ class OnlineLearner:
             order = torch.randperm(len(batch), generator=self._generator).to(self._device)
             for start in range(0, len(batch), 2 * size):
                 part = batch.take(order[start : start + 2 * size])
-                self.step += self._trainer.step(part, self._replay.sample(0, self._generator))
+                self.step += self._trainer.step(part, len(part))
+                self._news.suspect(self._trainer.tower.leaves.rows)
         self._heads_changed = True
 
-    def _train(self, batch: TrainingBatch) -> bool:
+    def _train(self, batch: TrainingBatch, users: Sequence[int]) -> None:
         if self.step == 0:
             self._texts.settle()
-        replayed = self._replay.sample(self._settings.learn.replay_batch, self._generator)
-        learnt = self._trainer.step(batch, replayed)
+            self._news.suspect(torch.arange(self.table.allocated, device=self._device))
+        learnt = self._strategy.train(batch, users)
         self.step += learnt
         self.skipped_steps += not learnt
         self._heads_changed |= learnt
-        return learnt
+        self._news.suspect(self._trainer.tower.leaves.rows)
+
+    def _mix(self, scenario: int, candidates: Candidates, target: Tensor) -> None:
+        learnt = self._mixer.step(candidates.features, candidates.rows, target, scenario)
+        self.skipped_steps += not learnt
 
     def _count(self, scenario: int, batch: TrainingBatch) -> None:
         """Uses count towards popularity and co-visitation; dislikes do not."""

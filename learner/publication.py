@@ -30,6 +30,12 @@ class News:
         self._vectors = torch.zeros_like(table.vectors)
         self._bias = torch.zeros_like(table.bias)
         self._told = torch.zeros(table.allocated, dtype=torch.bool, device=table.vectors.device)
+        self._suspected = torch.ones_like(self._told)
+
+    def suspect(self, rows: Tensor) -> None:
+        """The vectors or biases of these items may have moved; (n,), int64."""
+        self._follow_table()
+        self._suspected[rows] = True
 
     def touch(self, rows: Tensor) -> None:
         """The counters or neighbours of these items have changed; (n,), int64."""
@@ -39,11 +45,14 @@ class News:
     def changed(self) -> list[int]:
         """Rows of the items that are news."""
         self._follow_table()
-        table = self._table
-        size = table.vectors.norm(dim=1).clamp_min(1e-3)
-        moved = (table.vectors - self._vectors).norm(dim=1) > TOLERANCE * size
-        moved |= ((table.bias - self._bias).abs() > TOLERANCE * table.bias.abs().clamp_min(1.0)).any(0)
-        rows: list[int] = (moved | ~self._told)[: len(table.id_of)].nonzero().flatten().tolist()
+        table, suspects = self._table, self._suspected.nonzero().flatten()
+        vectors, bias = table.vectors[suspects], table.bias[:, suspects]
+        size = vectors.norm(dim=1).clamp_min(1e-3)
+        moved = (vectors - self._vectors[suspects]).norm(dim=1) > TOLERANCE * size
+        moved |= ((bias - self._bias[:, suspects]).abs() > TOLERANCE * bias.abs().clamp_min(1.0)).any(0)
+        self._told[suspects[moved]] = False
+        self._suspected[suspects] = False
+        rows: list[int] = (~self._told)[: len(table.id_of)].nonzero().flatten().tolist()
         return [row for row in rows if table.id_of[row] is not None]
 
     def tell(self, rows: list[int]) -> None:
@@ -60,3 +69,4 @@ class News:
             self._vectors = torch.cat([self._vectors, self._vectors.new_zeros(more, self._vectors.shape[1])])
             self._bias = torch.cat([self._bias, self._bias.new_zeros(len(self._bias), more)], dim=1)
             self._told = torch.cat([self._told, self._told.new_zeros(more)])
+            self._suspected = torch.cat([self._suspected, self._suspected.new_ones(more)])

@@ -67,6 +67,11 @@ class Replay:
         return sum(self._filled)
 
     @property
+    def capacity(self) -> int:
+        """Rows that there is room for, over all scenarios."""
+        return self._target.numel()
+
+    @property
     def bytes_per_row(self) -> int:
         tensors = (self._history, self._gaps, self._target, self._weight, self._user)
         return sum(t.element_size() * t[0, 0].numel() for t in tensors)

@@ -32,7 +32,7 @@ def taken_over(
     Args:
         table: its name, for the message.
         present: what stands there now; the saved ones must be of the same type and shape, but for the number of rows.
-        rows: for each tensor the dimension that counts rows.
+        rows: for each tensor the dimension that counts rows, if one does.
 
     Raises:
         StateMismatch: a tensor is missing or has another shape or type, or they disagree on the number of rows.
@@ -43,12 +43,13 @@ def taken_over(
         new = state.get(field)
         if new is None:
             raise StateMismatch(table, field, "missing", f"{old.dtype} of shape {tuple(old.shape)}")
-        shape = list(old.shape)
-        shape[rows[field]] = new.shape[rows[field]] if count is None and new.ndim == old.ndim else count or 0
+        shape, dimension = list(old.shape), rows.get(field)
+        if dimension is not None:
+            shape[dimension] = new.shape[dimension] if count is None and new.ndim == old.ndim else count or 0
         if new.dtype != old.dtype or list(new.shape) != shape:
             raise StateMismatch(
                 table, field, f"{new.dtype} of shape {tuple(new.shape)}", f"{old.dtype} of shape {tuple(shape)}"
             )
-        count = shape[rows[field]]
+        count = count if dimension is None else shape[dimension]
         taken[field] = new.to(old.device, copy=True)
     return taken

@@ -1,9 +1,9 @@
-"""Training of the tower: one gradient step on new and replayed examples."""
+"""Training of the tower: what examples cost, and one gradient step against that."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +11,12 @@ from torch.nn import functional
 
 from learner.items import ItemTable
 from learner.model import Dropout, Heads, Trunk
-from learner.moments import adam_state, load_adam_state
+from learner.moments import RowAdam, adam_state, load_adam_state
 from learner.replay import TrainingBatch
 from schemas.settings import Learn, Model
 
-FULL_SOFTMAX_ITEMS = 20_000
-SAMPLED_ITEMS = 2048
+FULL_SOFTMAX_ITEMS = 2048
+SAMPLED_ITEMS = 1024
 """Up to so many items a target competes with all that were ever used; above, with a sample of this size."""
 
 COLD_QUANTILE = 0.1
@@ -35,146 +35,183 @@ class Rivals:
     log_inclusion: Tensor
 
 
-class Trainer:
-    """Trunk, heads, item vectors and biases, and the optimizer that moves them.
+@dataclass(frozen=True)
+class Leaves:
+    """What of the item table a batch was computed from: the rows, and copies of them that gradients gather in.
 
-    The table's own tensors are what is trained: an item's vector moves by its gradient, and what lies between it and
-    its projected text is what was learnt of it.
+    Attributes:
+        rows: ascending, the pad among them; (n,), int64.
+        vectors: (n, dimension).
+        rivals: by scenario.
+        bias: by scenario, beside its rivals; (rivals,).
     """
 
-    def __init__(self, table: ItemTable, sizes: Model, learn: Learn, device: torch.device) -> None:
-        start = torch.Generator().manual_seed(learn.seed)
+    rows: Tensor
+    vectors: Tensor
+    rivals: dict[int, Rivals] = field(default_factory=dict)
+    bias: dict[int, Tensor] = field(default_factory=dict)
+
+    def tensors(self) -> list[Tensor]:
+        return [self.vectors, *self.bias.values()]
+
+
+class Tower(nn.Module):
+    """Trunk and heads over the item table: from examples to what each of them costs.
+
+    What a batch costs depends on the items that it names and on those they compete with, of which there are at most
+    `FULL_SOFTMAX_ITEMS` for each scenario, and on no other.
+
+    Attributes:
+        leaves: of the newest batch.
+    """
+
+    leaves: Leaves
+
+    def __init__(self, table: ItemTable, sizes: Model, seed: int, device: torch.device) -> None:
+        super().__init__()
+        start = torch.Generator().manual_seed(seed)
         self._table = table
         self.trunk = Trunk(sizes, start).to(device)
         self.heads = Heads(len(table.scenarios), sizes, start).to(device)
-        self.generator = torch.Generator(device).manual_seed(learn.seed)
+        self.generator = torch.Generator(device).manual_seed(seed)
         self._dropout = Dropout(sizes.dropout, self.generator)
-        self._replay_weight = learn.replay_weight
-        self._vectors = nn.Parameter(table.vectors)
-        self._bias = nn.Parameter(table.bias)
-        self._weights = [*self.trunk.parameters(), *self.heads.parameters()]
-        self._optimizer = torch.optim.AdamW(
-            [
-                {"params": self._weights, "weight_decay": learn.weight_decay},
-                {"params": [self._vectors, self._bias], "weight_decay": 0.0},
-            ],
-            learn.learning_rate,
-            fused=True,
-        )
 
-    def step(self, new: TrainingBatch, replayed: TrainingBatch) -> bool:
-        """Learn from new and replayed examples, of any scenarios.
+    def forward(self, batch: TrainingBatch) -> Tensor:
+        """What each example costs: a liked target must win among its rivals, a disliked one must have a low score.
 
         Returns:
-            False if the loss or its gradient is not finite; nothing has changed then.
+            (batch,).
         """
-        self._follow_table()
-        both = TrainingBatch.joined([new, replayed])
-        rivals = {scenario: self._rivals(scenario, both) for scenario in torch.unique(both.scenario).tolist()}
+        rivals = {scenario: self._rivals(scenario, batch) for scenario in torch.unique(batch.scenario).tolist()}
         shelves = [each.rows for each in rivals.values()]
-        used = torch.unique(torch.cat([both.history.flatten(), *shelves, both.target.new_zeros(1)]))
-        vectors = self._table.vectors[used].requires_grad_()
-        items = functional.embedding(torch.searchsorted(used, both.history), vectors)  # (batch, length, dimension)
-        read = self.trunk(items, both.history > 0, both.gaps, self._dropout)
-        queries = self.heads(read, both.scenario)
-
-        losses = queries.new_zeros(len(both))
-        biases: dict[int, Tensor] = {}
+        rows = torch.unique(torch.cat([batch.history.flatten(), *shelves, batch.target.new_zeros(1)]))
+        vectors = self._table.vectors.index_select(0, rows).requires_grad_()
+        self.leaves = Leaves(rows, vectors, rivals)
+        items = functional.embedding(torch.searchsorted(rows, batch.history), vectors)  # (batch, length, dimension)
+        read = self.trunk(items, batch.history > 0, batch.gaps, self._dropout)
+        queries = self.heads(read, batch.scenario)
+        losses: Tensor = queries.new_zeros(len(batch))
         for scenario, rival in rivals.items():
-            of = (both.scenario == scenario).nonzero().flatten()
-            biases[scenario] = self._table.bias[scenario, rival.rows].requires_grad_()
-            shelf = functional.embedding(torch.searchsorted(used, rival.rows), vectors)
-            scores = queries[of] @ shelf.T + biases[scenario]  # (of, rivals)
-            place = torch.searchsorted(rival.rows, both.target[of])
-            losses = losses.index_put((of,), _losses(scores, place, both.weight[of], rival.log_inclusion))
-        loss = _mean(losses[: len(new)], new.weight)
-        if len(replayed):
-            loss = loss + self._replay_weight * _mean(losses[len(new) :], replayed.weight)
-
-        self._optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        gradients = [w.grad for w in (*self._weights, vectors, *biases.values()) if w.grad is not None]
-        if not bool(torch.nn.utils.get_total_norm([loss.detach(), *gradients]).isfinite()):
-            return False
-        self._vectors.grad = torch.zeros_like(self._vectors).index_copy_(0, used, _gradient(vectors))
-        self._bias.grad = torch.zeros_like(self._bias)
-        for scenario, bias in biases.items():
-            self._bias.grad[scenario, rivals[scenario].rows] = _gradient(bias)
-        self._optimizer.step()
-        for scenario in rivals:
-            self._level(scenario)
-        return True
-
-    def forget_item(self, row: int) -> None:
-        """The row is to be used for another item: no momentum may be left in it."""
-        self._follow_table()
-        for name in ("exp_avg", "exp_avg_sq"):
-            if self._vectors in self._optimizer.state:
-                self._optimizer.state[self._vectors][name][row] = 0.0
-                self._optimizer.state[self._bias][name][:, row] = 0.0
-
-    def state(self) -> dict[str, Tensor]:
-        """Weights and moments by name; the table's tensors are the table's to save."""
-        self._follow_table()
-        trunk = {f"trunk.{name}": tensor for name, tensor in self.trunk.state_dict().items()}
-        heads = {f"heads.{name}": tensor for name, tensor in self.heads.state_dict().items()}
-        return {**trunk, **heads, **adam_state(self._optimizer), "generator": self.generator.get_state()}
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """Become what `state` was taken from; the table has been loaded before."""
-        self.trunk.load_state_dict({name: state[f"trunk.{name}"] for name in self.trunk.state_dict()})
-        self.heads.load_state_dict({name: state[f"heads.{name}"] for name in self.heads.state_dict()})
-        load_adam_state(self._optimizer, state)
-        self.generator.set_state(state["generator"])
-        self._follow_table()
-
-    def seen(self, scenario: int) -> Tensor:
-        """Which items were ever used in the scenario; (rows,), bool."""
-        return self._table.popularity.keys[scenario, :, 0] > -torch.inf
+            of = (batch.scenario == scenario).nonzero().flatten()
+            bias = self.leaves.bias[scenario] = self._table.bias[scenario].index_select(0, rival.rows).requires_grad_()
+            shelf = functional.embedding(torch.searchsorted(rows, rival.rows), vectors)
+            scores = queries[of] @ shelf.T + bias  # (of, rivals)
+            place = torch.searchsorted(rival.rows, batch.target[of])
+            losses = losses.index_put((of,), _losses(scores, place, batch.weight[of], rival.log_inclusion))
+        return losses
 
     def _rivals(self, scenario: int, batch: TrainingBatch) -> Rivals:
         """All items that were ever used here and may be recommended, or a sample of them, and the batch's targets.
 
         An item that nobody has used yet is no one's rival: it would only learn that it is not wanted.
         """
-        shelf = (self.seen(scenario) & self._table.eligible[scenario]).nonzero().flatten()
+        used, popularity = self._table.popularity.used(scenario), self._table.popularity
         targets = batch.target[batch.scenario == scenario]
-        if len(shelf) <= FULL_SOFTMAX_ITEMS:
-            rows = torch.unique(torch.cat([shelf, targets]))
+        if len(used) <= FULL_SOFTMAX_ITEMS:
+            rows = torch.unique(torch.cat([self._eligible(scenario, used.long()), targets]))
             return Rivals(rows, torch.zeros(len(rows), device=rows.device))
-        drawn = torch.randint(len(shelf), (SAMPLED_ITEMS,), generator=self.generator, device=shelf.device)
-        rows = torch.unique(torch.cat([shelf[drawn], targets]))
-        keys = self._table.popularity.keys[scenario, :, 0]
-        share = (keys[rows] - keys[shelf].logsumexp(0)).exp().float().clamp_max(0.999)
-        missed = len(targets) * torch.log1p(-share) + SAMPLED_ITEMS * torch.log1p(torch.tensor(-1.0 / len(shelf)))
+        place = torch.randint(len(used), (SAMPLED_ITEMS,), generator=self.generator, device=used.device)
+        rows = torch.unique(torch.cat([self._eligible(scenario, used[place].long()), targets]))
+        share = popularity.log_share(scenario, rows).exp().clamp_max(0.999)
+        missed = len(targets) * torch.log1p(-share) + SAMPLED_ITEMS * torch.log1p(torch.tensor(-1.0 / len(used)))
         return Rivals(rows, torch.log(-torch.expm1(missed)).clamp_min(-20.0))
 
-    def _level(self, scenario: int) -> None:
-        """Shift the biases of used items so that their lowest tenth ends at 0, where those of unused ones stand.
+    def _eligible(self, scenario: int, rows: Tensor) -> Tensor:
+        return rows[self._table.eligible[scenario].index_select(0, rows)]
 
-        A softmax does not feel the shift; a new item is placed by it among the less popular ones.
+
+class Trainer:
+    """The tower and what moves it.
+
+    The item table's own tensors are what is trained: an item's vector moves by its gradient, and what lies between it
+    and its projected text is what was learnt of it.
+
+    Attributes:
+        optimizer: of the trunk and the heads.
+    """
+
+    def __init__(self, table: ItemTable, sizes: Model, learn: Learn, device: torch.device) -> None:
+        self._table = table
+        self.tower = Tower(table, sizes, learn.seed, device)
+        self._replay_weight = learn.replay_weight
+        self._weights = list(self.tower.parameters())
+        self.optimizer = torch.optim.AdamW(
+            self._weights, learn.learning_rate, weight_decay=learn.weight_decay, fused=True
+        )
+        self._vectors = RowAdam(table.vectors, learn.learning_rate)
+        self._bias = [RowAdam(bias, learn.learning_rate) for bias in table.bias]
+
+    def step(self, batch: TrainingBatch, new: int) -> bool:
+        """Learn from examples, of any scenarios, the first `new` of them new and the others replayed.
+
+        Returns:
+            False if the loss or its gradient is not finite; nothing has changed then.
         """
-        seen = self.seen(scenario).nonzero().flatten()
-        if len(seen) == 0:
-            return
-        bias = self._table.bias[scenario, seen]
-        level = bias.kthvalue(max(1, round(COLD_QUANTILE * len(seen)))).values
-        self._table.bias[scenario, seen] = bias - level
+        self.optimizer.zero_grad()
+        loss = self.loss(self.tower(batch), batch.weight, new)
+        torch.autograd.backward(loss)
+        return self.update(loss)
 
-    def _follow_table(self) -> None:
-        """Train the tensors that the table has now: it makes larger ones when it grows."""
-        for parameter, tensor in ((self._vectors, self._table.vectors), (self._bias, self._table.bias)):
-            if parameter.data_ptr() == tensor.data_ptr():
-                continue
-            parameter.grad = None
-            parameter.data = tensor
-            moments = self._optimizer.state.get(parameter, {})
-            for name in ("exp_avg", "exp_avg_sq"):
-                if name in moments and moments[name].shape != tensor.shape:
-                    grown = torch.zeros_like(tensor)
-                    old = moments[name]
-                    grown[tuple(slice(size) for size in old.shape)] = old
-                    moments[name] = grown
+    def loss(self, losses: Tensor, weight: Tensor, new: int) -> Tensor:
+        """The mean over the new examples, and beside it that over the replayed ones, by size of weight."""
+        loss = _mean(losses[:new], weight[:new])
+        if len(losses) > new:
+            loss = loss + self._replay_weight * _mean(losses[new:], weight[new:])
+        return loss
+
+    def update(self, loss: Tensor) -> bool:
+        """Move everything against the gradients of this loss; returns as `step` does."""
+        leaves = self.tower.leaves
+        gradients = [each.grad for each in (*self._weights, *leaves.tensors()) if each.grad is not None]
+        if not bool(torch.nn.utils.get_total_norm([loss.detach(), *gradients]).isfinite()):
+            return False
+        self.optimizer.step()
+        self._vectors.step(self._table.vectors, leaves.rows, _gradient(leaves.vectors))
+        for scenario, bias in leaves.bias.items():
+            rivals = leaves.rivals[scenario].rows
+            self._bias[scenario].step(self._table.bias[scenario], rivals, _gradient(bias))
+            self._level(scenario, rivals)
+        return True
+
+    def forget_item(self, row: int) -> None:
+        """The row is to be used for another item: no momentum may be left in it."""
+        for moments, table in self._tables():
+            moments.forget(table, row)
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights and moments by name; the table's tensors are the table's to save."""
+        tower = {f"tower.{name}": tensor for name, tensor in self.tower.state_dict().items()}
+        rows = {
+            f"rows.{number}.{name}": tensor
+            for number, (moments, _) in enumerate(self._tables())
+            for name, tensor in moments.state().items()
+        }
+        return {**tower, **adam_state(self.optimizer), **rows, "generator": self.tower.generator.get_state()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Become what `state` was taken from; the table has been loaded before."""
+        self.tower.load_state_dict({name: state[f"tower.{name}"] for name in self.tower.state_dict()})
+        load_adam_state(self.optimizer, state)
+        for number, (moments, _) in enumerate(self._tables()):
+            moments.load({name: state[f"rows.{number}.{name}"] for name in moments.state()})
+        self.tower.generator.set_state(state["generator"])
+
+    def _tables(self) -> list[tuple[RowAdam, Tensor]]:
+        """The tables that are trained, each beside its moments."""
+        return [(self._vectors, self._table.vectors), *zip(self._bias, self._table.bias, strict=True)]
+
+    def _level(self, scenario: int, rivals: Tensor) -> None:
+        """Shift the biases of these items so that the lowest tenth of them ends at 0, where those of unused ones stand.
+
+        A softmax does not feel the shift; a new item is placed by it among the less popular ones. Rivals that were
+        drawn are shifted by themselves: in the long run all are.
+        """
+        rows = rivals[self._table.popularity.is_used(scenario, rivals)]
+        if len(rows) == 0:
+            return
+        bias = self._table.bias[scenario].index_select(0, rows)
+        level = bias.kthvalue(max(1, round(COLD_QUANTILE * len(rows)))).values
+        self._table.bias[scenario].index_copy_(0, rows, bias - level)
 
 
 def _losses(scores: Tensor, place: Tensor, weight: Tensor, log_inclusion: Tensor) -> Tensor:

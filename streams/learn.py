@@ -23,6 +23,7 @@ from learner.encoder import TextEncoder
 from learner.online import OnlineLearner
 from learner.publication import Publication
 from learner.saved import StateMismatch
+from learner.strategy import MakeStrategy
 from schemas.decoding import Invalid
 from schemas.items import Item, decode_item, decode_item_key
 from schemas.records import ItemVector, decode_example, encode
@@ -348,6 +349,18 @@ def run_learn(
         consumer.durable.update(learn.checkpoint(dict(consumer.claims)))
 
     @worker.app.task  # type: ignore[untyped-decorator]
+    async def adopt() -> None:
+        # Avalanche takes long to import, and nobody shall wait for it: the plain strategy learns the same meanwhile.
+        await ready.wait()
+        try:
+            make = await asyncio.get_running_loop().run_in_executor(None, _avalanche)
+        except ImportError as error:
+            log.warning("Avalanche cannot be imported, learning goes on with the plain strategy: %s", error)
+            return
+        await on_worker(learner.adopt, make)
+        log.info("learning through Avalanche from step %d on", learner.step)
+
+    @worker.app.task  # type: ignore[untyped-decorator]
     async def publish() -> None:
         await every(settings.learn.publish_seconds, learn.publish_news)
 
@@ -356,6 +369,12 @@ def run_learn(
         await every(settings.learn.checkpoint_seconds, checkpoint)
 
     worker.run(stops, before_exit=checkpoint)
+
+
+def _avalanche() -> MakeStrategy:
+    from learner.avalanche import AvalancheStrategy
+
+    return AvalancheStrategy
 
 
 def _device(name: str) -> torch.device:

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
+from learner import popularity
 from learner.popularity import Popularity
 from learner.saved import StateMismatch
 
@@ -158,3 +159,64 @@ def test_a_state_of_other_scenarios_is_refused_by_name() -> None:
     assert caught.value.field == "keys"
     with pytest.raises(StateMismatch, match="events is missing"):
         Popularity(2, ROWS).load({"keys": Popularity(2, ROWS).keys})
+
+
+# A large catalogue
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    batches=st.lists(st.lists(st.integers(0, 39), max_size=25), max_size=12),
+    gone=st.sets(st.integers(1, 39), max_size=6),
+    shelf=st.sets(st.integers(1, 39)),
+    pause=st.sampled_from((0, 3, 500)),
+)
+def test_the_leaders_answer_as_a_look_at_every_row_does(
+    batches: list[list[int]], gone: set[int], shelf: set[int], pause: int
+) -> None:
+    eligible = torch.zeros(40, dtype=torch.bool)
+    eligible[list(shelf)] = True
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(popularity, "LEADERS", 5)
+        table, clock = Popularity(1, 40, half_lives=(20.0, 3.0)), 0.0
+        for number, batch in enumerate(batches):
+            learn(table, batch, clock)
+            clock += len(batch)
+            if number == len(batches) // 2 and gone:
+                table.clear(torch.tensor(sorted(gone)))
+        for leaders in table._leaders[0]:
+            assert len(leaders.rows) <= 10
+        for k in (1, 3, 5, 40):
+            found = table.top(0, eligible, k, clock + pause)
+            shares = table._mean_share(table.keys[0], clock + pause).masked_fill(~eligible, -torch.nan)
+            best = shares[eligible].sort(descending=True).values[:k]
+            assert torch.equal(shares[found], best)
+            assert len(set(found.tolist())) == min(k, len(shelf))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(st.integers(0, ROWS - 1), max_size=10), max_size=8), st.sets(st.integers(1, ROWS - 1)))
+def test_shares_are_those_of_the_decayed_counts(batches: list[list[int]], gone: set[int]) -> None:
+    table, clock, met = Popularity(1, ROWS, half_lives=(20.0, 3.0)), 0.0, dict[int, None]()
+    for number, batch in enumerate(batches):
+        if number == 4 and gone:
+            table.clear(torch.tensor(sorted(gone)))
+            met = {row: None for row in met if row not in gone}
+        learn(table, batch, clock)
+        clock += len(batch)
+        met.update(dict.fromkeys(sorted(set(batch) - {0} - met.keys())))
+    rows = torch.tensor(list(met), dtype=torch.int64)
+    assert table.used(0).tolist() == rows.tolist()
+    counts = table.log_popularity(0, rows, clock)[:, 0].exp()
+    assert table.log_share(0, rows).exp().tolist() == pytest.approx((counts / counts.sum()).tolist(), rel=1e-4)
+
+
+def test_what_another_table_counted_is_taken_over_whole() -> None:
+    source, table = Popularity(2, ROWS), Popularity(2, ROWS)
+    learn(source, [1, 5, 5, 6], 0.0)
+    learn(table, [2, 2, 2], 0.0)
+    rows = torch.arange(1, ROWS)
+    table.place(rows, {0: source.keys[0, 1:]}, source.events[1:])
+    assert table.top(0, everything(), 3, 4.0).tolist() == source.top(0, everything(), 3, 4.0).tolist() == [5, 6, 1]
+    assert sorted(table.used(0).tolist()) == [1, 5, 6]
+    assert torch.equal(table.log_share(0, rows), source.log_share(0, rows))
