@@ -212,6 +212,15 @@ class ItemTable:
         free = torch.tensor(self._free, dtype=torch.long)
         return {"vectors": self.vectors, "bias": self.bias, "eligible": self.eligible, "free": free, **nested}
 
+    def by_scenario(self) -> dict[str, int]:
+        """The tensors of `state` that have a part for each scenario, and the dimension that counts them."""
+        return dict.fromkeys(("bias", "eligible", *(f"popularity.{name}" for name in ("keys", "used", "total"))), 0)
+
+    def reserve(self, rows: int) -> None:
+        """Have so many rows at least, the pad included."""
+        if rows > self.allocated:
+            self._grow(rows)
+
     def names(self) -> list[str | None]:
         """The item id of each row."""
         return list(self.id_of)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from learner.moments import adam_state, load_adam_state
+from learner.moments import adam_state, load_adam_state, moments_of
 
 FEATURES = (
     "neural",
@@ -29,6 +29,9 @@ FEATURES = (
 START = {"neural": 0.5, "knn": 0.5, "similarity": 0.5, "popular": 0.3, "popular_lately": 0.1}
 """Weights before any training: similar in meaning, used together, and used often."""
 
+BY_SCENARIO = ("linear", "scenario")
+"""The weights that have a row for each scenario."""
+
 
 class Mixer(nn.Module):
     """score = linear weights of the scenario on the features + one small network that all scenarios share.
@@ -44,6 +47,15 @@ class Mixer(nn.Module):
         self.inward = nn.Parameter((torch.rand(len(FEATURES), units, generator=generator) * 2 - 1) * spread)
         self.scenario = nn.Parameter((torch.rand(scenarios, units, generator=generator) * 2 - 1) * spread)
         self.outward = nn.Parameter(torch.zeros(units))
+
+    def only(self, scenario: int) -> Mixer:
+        """A mixer of one scenario, the number 0; it shares memory with this one, and so sees it learn."""
+        alone = Mixer.__new__(Mixer)
+        nn.Module.__init__(alone)
+        for name, tensor in self.named_parameters():
+            part = tensor.data[scenario : scenario + 1] if name in BY_SCENARIO else tensor.data
+            alone.register_parameter(name, nn.Parameter(part, requires_grad=False))
+        return alone
 
     def forward(self, features: Tensor, scenario: int) -> Tensor:
         """Score candidates; higher is better.
@@ -94,6 +106,10 @@ class MixerTrainer:
     def state(self) -> dict[str, Tensor]:
         """Weights and moments, by name."""
         return {**self.mixer.state_dict(), **adam_state(self._optimizer)}
+
+    def by_scenario(self) -> dict[str, int]:
+        """The tensors of `state` that have a part for each scenario, and the dimension that counts them."""
+        return dict.fromkeys([*BY_SCENARIO, *moments_of(self._optimizer, self.mixer, BY_SCENARIO)], 0)
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Become what `state` was taken from."""

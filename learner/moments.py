@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,13 @@ def load_adam_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor
             optimizer.state[parameter] = moments
 
 
+def moments_of(optimizer: torch.optim.Optimizer, module: nn.Module, names: Iterable[str]) -> list[str]:
+    """What `adam_state` calls the moments of these parameters of the module; steps are not among them."""
+    numbers = {id(parameter): number for number, parameter in enumerate(_parameters(optimizer))}
+    of = dict(module.named_parameters())
+    return [f"{PREFIX}{numbers[id(of[name])]}.{moment}" for name in names for moment in ("exp_avg", "exp_avg_sq")]
+
+
 def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[nn.Parameter]:
     for group in optimizer.param_groups:
         yield from group["params"]
@@ -62,7 +69,7 @@ class RowAdam:
             rows: each once; (n,), int64.
             gradient: (n, ...).
         """
-        self._fit(table)
+        self.fit(table)
         self._steps += 1
         unbiased = [1.0 - beta**self._steps for beta in BETAS]
         mean = self._mean.index_select(0, rows).lerp_(gradient, 1.0 - BETAS[0])
@@ -74,7 +81,7 @@ class RowAdam:
 
     def forget(self, table: Tensor, row: int) -> None:
         """The row is to be used for something else: no momentum may be left in it."""
-        self._fit(table)
+        self.fit(table)
         self._mean[row] = 0.0
         self._square[row] = 0.0
 
@@ -86,7 +93,8 @@ class RowAdam:
         self._square = state["square"].to(self._square.device, copy=True)
         self._steps = int(state["steps"])
 
-    def _fit(self, table: Tensor) -> None:
+    def fit(self, table: Tensor) -> None:
+        """Make room for as many rows as the table has."""
         more = len(table) - len(self._mean)
         if more:
             self._mean, self._square = (

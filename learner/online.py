@@ -14,7 +14,8 @@ import msgspec
 import torch
 from torch import Tensor
 
-from learner.checkpoint import CheckpointMismatch, read_checkpoint, write_checkpoint
+from learner.checkpoint import read_checkpoint, write_checkpoint
+from learner.facts import Facts
 from learner.items import ItemTable, TableFull
 from learner.lessons import Lessons, as_lessons
 from learner.mixer import Mixer, MixerTrainer
@@ -23,6 +24,7 @@ from learner.projection import Projection
 from learner.publication import News, Publication
 from learner.ranking import Batch, Candidates, Clocks, Ranking, ScenarioModel, find, order
 from learner.replay import Replay, TrainingBatch, user_hash
+from learner.scenarios import carry_over
 from learner.shelf import search_shelf
 from learner.strategy import MakeStrategy, PlainStrategy, Strategy
 from learner.texts import ItemTexts
@@ -96,7 +98,8 @@ class OnlineLearner:
         self._mixer = MixerTrainer(mixer, learn.mixer_learning_rate)
         tower = self._trainer.tower
         self._models = [
-            ScenarioModel(sizes, tower.trunk, tower.heads.only(number), mixer) for number in range(len(self._scenarios))
+            ScenarioModel(sizes, tower.trunk, tower.heads.only(number), mixer.only(number))
+            for number in range(len(self._scenarios))
         ]
         self._replay = Replay(len(self._scenarios), learn.replay_rows, sizes.history, device)
         self.adopt(PlainStrategy)
@@ -225,7 +228,7 @@ class OnlineLearner:
         clocks = Clocks(self._clock, self._scenario_clocks[scenario])
         search = search_shelf(self.table, scenario)
         candidates = find(self._models[scenario], self.table, scenario, clocks, batch, search, minimum=DEPTH)
-        ranking = order(self._models[scenario], scenario, candidates)
+        ranking = order(self._models[scenario], candidates)
         hit = (ranking.rows[:, :DEPTH] == lessons.batch.target[tested, None]).any(1)
         name = self._scenarios[scenario]
         self._hits[name].extend(hit.tolist())
@@ -334,32 +337,34 @@ class OnlineLearner:
         Returns:
             The SHA-256 of the checkpoint's manifest.
         """
-        facts = {
-            "made_for": self._made_for(),
-            "names": self.table.names(),
-            "clock": self._clock,
-            "scenario_clocks": self._scenario_clocks,
-            "watermarks": {name: list(through.items()) for name, through in self._watermarks.items()},
-            "hits": {name: [int(hit) for hit in hits] for name, hits in self._hits.items()},
-            "tested": {name: list(counts) for name, counts in self._tested.items()},
-            "versions": self._versions,
-            "lineage": self.lineage,
-            "step": self.step,
-            "examples": self.examples,
-            "skipped_steps": self.skipped_steps,
-            "left_out": self.left_out,
-            "extra": dict(extra),
-        }
-        parts = {"table": self.table.state(), **{name: part.state() for name, part in self._parts().items()}}
-        tensors = {f"{part}/{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
+        facts = Facts(
+            made_for=self._made_for(),
+            scenarios=list(self._scenarios),
+            names=self.table.names(),
+            clock=self._clock,
+            scenario_clocks=dict(zip(self._scenarios, self._scenario_clocks, strict=True)),
+            watermarks={name: list(through.items()) for name, through in self._watermarks.items()},
+            hits={name: [int(hit) for hit in hits] for name, hits in self._hits.items()},
+            tested=self._tested,
+            versions=self._versions,
+            lineage=self.lineage,
+            step=self.step,
+            examples=self.examples,
+            skipped_steps=self.skipped_steps,
+            left_out=self.left_out,
+            extra=dict(extra),
+        )
+        tensors = self._tensors()
         tensors["generator"] = self._generator.get_state()
-        return write_checkpoint(folder, tensors, facts)
+        return write_checkpoint(folder, tensors, msgspec.to_builtins(facts))
 
-    def restore(self, folder: Path) -> dict[str, object]:
+    def restore(self, folder: Path) -> Facts:
         """Go on from a checkpoint; everything is news after that, so `republish`.
 
+        It may have been made with other scenarios: those that stay go on, and new ones begin with what all share.
+
         Returns:
-            What was given to `save` as `extra`.
+            What the checkpoint says of itself, with what was given to `save` as `extra`.
 
         Raises:
             DamagedCheckpoint: a file is missing or altered.
@@ -367,39 +372,55 @@ class OnlineLearner:
             StateMismatch: the tables are those of another version of Headstream.
         """
         checkpoint = read_checkpoint(folder)
-        facts = msgspec.convert(checkpoint.facts, _Facts)
-        for field, present in self._made_for().items():
-            if facts.made_for.get(field) != present:
-                raise CheckpointMismatch(field, facts.made_for.get(field), present)
-
-        def within(part: str) -> dict[str, Tensor]:
-            prefix = f"{part}/"
-            return {
-                name.removeprefix(prefix): tensor
-                for name, tensor in checkpoint.tensors.items()
-                if name.startswith(prefix)
-            }
-
-        self.table.load(within("table"), facts.names)
-        for name, part in self._parts().items():
-            part.load(within(name))
-        self._generator.set_state(checkpoint.tensors["generator"])
+        facts, tensors = Facts.read(checkpoint.facts, self._made_for()), checkpoint.tensors
+        if facts.scenarios != list(self._scenarios):
+            self.table.reserve(len(tensors["table/vectors"]))
+            tensors = carry_over(tensors, self._tensors(), self._by_scenario(), facts.scenarios, self._scenarios)
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            part, _, within = name.partition("/")
+            parts.setdefault(part, {})[within] = tensor
+        self.table.load(parts["table"], facts.names)
+        for name, each in self._parts().items():
+            each.load(parts[name])
+        self._generator.set_state(tensors["generator"])
         self._news = News(self.table)
         self._heads_changed = True
         self._clock = facts.clock
-        self._scenario_clocks = facts.scenario_clocks
-        self._watermarks = {name: dict(through) for name, through in facts.watermarks.items()}
-        for name, hits in self._hits.items():
-            hits.clear()
-            hits.extend(map(bool, facts.hits[name]))
-        self._tested = facts.tested
-        self._versions = facts.versions
+        for number, name in enumerate(self._scenarios):
+            if name not in facts.scenarios:
+                continue
+            self._scenario_clocks[number] = facts.scenario_clocks[name]
+            self._watermarks[name] = dict(facts.watermarks[name])
+            self._hits[name].clear()
+            self._hits[name].extend(map(bool, facts.hits[name]))
+            self._tested[name] = facts.tested[name]
+            self._versions[name] = facts.versions[name]
+            self.examples[name] = facts.examples[name]
         self.lineage = facts.lineage
         self.step = facts.step
-        self.examples = facts.examples
         self.skipped_steps = facts.skipped_steps
         self.left_out = facts.left_out
-        return facts.extra
+        return facts
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All tensors but the generator's, each under the name of its part."""
+        parts = {"table": self.table.state(), **{name: part.state() for name, part in self._parts().items()}}
+        return {f"{part}/{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
+
+    def _by_scenario(self) -> dict[str, int]:
+        """Those of `_tensors` that have a part for each scenario, and the dimension that counts them."""
+        parts: dict[str, _ByScenario] = {
+            "table": self.table,
+            "trainer": self._trainer,
+            "mixer": self._mixer,
+            "replay": self._replay,
+        }
+        return {
+            f"{name}/{tensor}": dimension
+            for name, part in parts.items()
+            for tensor, dimension in part.by_scenario().items()
+        }
 
     def _parts(self) -> dict[str, _Part]:
         return {
@@ -415,30 +436,16 @@ class OnlineLearner:
         sizes = self._settings.model
         named = ("encoder", "dimension", "history", "heads", "feedforward", "adapter_rank", "neighbours", "mixer_units")
         return {
-            "scenarios": list(self._scenarios),
             "encoder_dimension": self._encoder_dimension,
             "learn.replay_rows": self._settings.learn.replay_rows,
             **{f"model.{name}": getattr(sizes, name) for name in named},
         }
 
 
-class _Facts(msgspec.Struct):
-    """What a checkpoint says in JSON."""
+class _ByScenario(Protocol):
+    """What has tensors with a part for each scenario."""
 
-    made_for: dict[str, object]
-    names: list[str | None]
-    clock: float
-    scenario_clocks: list[float]
-    watermarks: dict[str, list[tuple[int, int]]]
-    hits: dict[str, list[int]]
-    tested: dict[str, tuple[int, int]]
-    versions: dict[str, int]
-    lineage: str
-    step: int
-    examples: dict[str, int]
-    skipped_steps: int
-    left_out: int
-    extra: dict[str, object]
+    def by_scenario(self) -> dict[str, int]: ...
 
 
 class _Part(Protocol):

@@ -111,7 +111,7 @@ class Ranking:
 
 
 class ScenarioModel(nn.Module):
-    """All that ranks one scenario: the trunk, the scenario's head and the mixer."""
+    """All that ranks one scenario: the trunk, and the scenario's own head and mixer."""
 
     def __init__(self, sizes: Model, trunk: Trunk, head: Heads, mixer: Mixer) -> None:
         super().__init__()
@@ -121,11 +121,11 @@ class ScenarioModel(nn.Module):
         self.mixer = mixer
 
     @classmethod
-    def blank(cls, sizes: Model, scenarios: int) -> ScenarioModel:
+    def blank(cls, sizes: Model) -> ScenarioModel:
         """One that has learnt nothing."""
         generator = torch.Generator().manual_seed(0)
         trunk, head = Trunk(sizes, generator), Heads(1, sizes, generator)
-        return cls(sizes, trunk, head, Mixer(scenarios, sizes.mixer_units, generator)).requires_grad_(False)
+        return cls(sizes, trunk, head, Mixer(1, sizes.mixer_units, generator)).requires_grad_(False)
 
     def query(self, items: Tensor, present: Tensor, gaps: Tensor) -> Tensor:
         """Vectors to search the index with; arguments as in `Trunk.forward`; (batch, dimension)."""
@@ -138,7 +138,7 @@ class ScenarioModel(nn.Module):
         return save_tensors({name: tensor.contiguous().cpu() for name, tensor in self.state_dict().items()})
 
     def load(self, tensors: bytes) -> None:
-        """Become the model that `dump` was called on, of the same sizes and number of scenarios."""
+        """Become the model that `dump` was called on, of the same sizes."""
         self.load_state_dict(load_tensors(tensors))
 
 
@@ -160,7 +160,7 @@ def rank(
         minimum: so many items at least, if so many are eligible, allowed and not excluded.
     """
     batch = as_batch(questions, model.sizes.history, table.vectors.device)
-    return order(model, scenario, find(model, table, scenario, clocks, batch, search, allowed, minimum))
+    return order(model, find(model, table, scenario, clocks, batch, search, allowed, minimum))
 
 
 def warm_up(sizes: Model) -> None:
@@ -170,7 +170,7 @@ def warm_up(sizes: Model) -> None:
     table.eligible[0, rows] = True
     nearest = torch.tensor([rows])
     questions = [Question(history=rows[:1], times=[0.0], now=0.0, excluded=[])]
-    model, clocks = ScenarioModel.blank(sizes, 1), Clocks(0.0, 0.0)
+    model, clocks = ScenarioModel.blank(sizes), Clocks(0.0, 0.0)
     rank(model, table, 0, clocks, questions, lambda queries, *_: (nearest, queries))
     reasons(table, questions, [rows[1:]])
 
@@ -246,9 +246,9 @@ def find(
 
 
 @torch.no_grad()
-def order(model: ScenarioModel, scenario: int, candidates: Candidates) -> Ranking:
+def order(model: ScenarioModel, candidates: Candidates) -> Ranking:
     """Candidates by the mixer's score, best first."""
-    scores = model.mixer(candidates.features, scenario).masked_fill(candidates.rows == 0, -torch.inf)
+    scores = model.mixer(candidates.features, 0).masked_fill(candidates.rows == 0, -torch.inf)
     scores, place = scores.sort(dim=1, descending=True, stable=True)
     return Ranking(
         rows=candidates.rows.gather(1, place),

@@ -152,6 +152,10 @@ class Replay:
             "met": torch.tensor(self._met),
         }
 
+    def by_scenario(self) -> dict[str, int]:
+        """The tensors of `state` that have a part for each scenario, and the dimension that counts them."""
+        return dict.fromkeys(self.state(), 0)
+
     def load(self, state: Mapping[str, Tensor]) -> None:
         for tensor, name in (
             (self._history, "history"),

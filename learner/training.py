@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from learner.items import ItemTable
 from learner.model import Dropout, Heads, Trunk
-from learner.moments import RowAdam, adam_state, load_adam_state
+from learner.moments import RowAdam, adam_state, load_adam_state, moments_of
 from learner.replay import TrainingBatch
 from schemas.settings import Learn, Model
 
@@ -175,30 +175,36 @@ class Trainer:
 
     def forget_item(self, row: int) -> None:
         """The row is to be used for another item: no momentum may be left in it."""
-        for moments, table in self._tables():
+        self._vectors.forget(self._table.vectors, row)
+        for moments, table in zip(self._bias, self._table.bias, strict=True):
             moments.forget(table, row)
 
     def state(self) -> dict[str, Tensor]:
         """Weights and moments by name; the table's tensors are the table's to save."""
         tower = {f"tower.{name}": tensor for name, tensor in self.tower.state_dict().items()}
-        rows = {
-            f"rows.{number}.{name}": tensor
-            for number, (moments, _) in enumerate(self._tables())
-            for name, tensor in moments.state().items()
-        }
-        return {**tower, **adam_state(self.optimizer), **rows, "generator": self.tower.generator.get_state()}
+        vectors = {f"vectors.{name}": tensor for name, tensor in self._vectors.state().items()}
+        for moments, table in zip(self._bias, self._table.bias, strict=True):
+            moments.fit(table)
+        states = [moments.state() for moments in self._bias]
+        bias = {f"bias.{name}": torch.stack([state[name] for state in states]) for name in states[0]}
+        generator = {"generator": self.tower.generator.get_state()}
+        return {**tower, **adam_state(self.optimizer), **vectors, **bias, **generator}
+
+    def by_scenario(self) -> dict[str, int]:
+        """The tensors of `state` that have a part for each scenario, and the dimension that counts them."""
+        heads = [f"heads.{name}" for name, _ in self.tower.heads.named_parameters()]
+        bias = [f"bias.{name}" for name in self._bias[0].state()]
+        moments = moments_of(self.optimizer, self.tower, heads)
+        return dict.fromkeys([*(f"tower.{name}" for name in heads), *moments, *bias], 0)
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Become what `state` was taken from; the table has been loaded before."""
         self.tower.load_state_dict({name: state[f"tower.{name}"] for name in self.tower.state_dict()})
         load_adam_state(self.optimizer, state)
-        for number, (moments, _) in enumerate(self._tables()):
-            moments.load({name: state[f"rows.{number}.{name}"] for name in moments.state()})
+        self._vectors.load({name: state[f"vectors.{name}"] for name in self._vectors.state()})
+        for number, moments in enumerate(self._bias):
+            moments.load({name: state[f"bias.{name}"][number] for name in moments.state()})
         self.tower.generator.set_state(state["generator"])
-
-    def _tables(self) -> list[tuple[RowAdam, Tensor]]:
-        """The tables that are trained, each beside its moments."""
-        return [(self._vectors, self._table.vectors), *zip(self._bias, self._table.bias, strict=True)]
 
     def _level(self, scenario: int, rivals: Tensor) -> None:
         """Shift the biases of these items so that the lowest tenth of them ends at 0, where those of unused ones stand.

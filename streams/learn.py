@@ -99,7 +99,8 @@ class Learn:
         self._outbox = Outbox(self._broker, transactional_id=f"{self._settings.kafka.prefix}learn")
         self._dead_letters = Outbox(self._broker)
         self._durable = dict(at)
-        self.done = {**at, **self._restore()}
+        learnt = self._restore()
+        self.done = {key: learnt.get(key, offset) for key, offset in at.items()}
         self.active = True
         return self.done
 
@@ -256,15 +257,19 @@ class Learn:
         checkpoints = self._store.checkpoints()
         for checkpoint in checkpoints:
             try:
-                extra = self._learner.restore(Path(checkpoint.folder))
+                facts = self._learner.restore(Path(checkpoint.folder))
             except DamagedCheckpoint as damaged:
                 log.error("%s; the one before it is tried", damaged)
                 continue
             except (CheckpointMismatch, StateMismatch) as mismatch:
                 stop_process(EXIT_CONFIGURATION, str(mismatch))
-            self.item_positions = _unlisted(extra["items"])
             log.info("restored checkpoint %d, step %d", checkpoint.number, self._learner.step)
-            return _unlisted(extra["examples"])
+            if new := facts.new(list(self._settings.scenarios)):
+                # Which items are theirs only the items' records say, so those are read from the beginning.
+                log.info("new scenarios begin: %s", ", ".join(new))
+            else:
+                self.item_positions = _unlisted(facts.extra["items"])
+            return _unlisted(facts.extra["examples"])
         if checkpoints:
             names = ", ".join(checkpoint.folder for checkpoint in checkpoints)
             stop_process(EXIT_CONFIGURATION, f"no checkpoint can be read ({names}); restore one, or use a fresh --data")

@@ -68,7 +68,7 @@ class Mirror:
         self.indexes: dict[str, Index] = {
             name: ExactIndex(settings.model.dimension, device=device) for name in self.scenarios
         }
-        self._heads = {name: Head(ScenarioModel.blank(settings.model, len(self.scenarios))) for name in self.scenarios}
+        self._heads = {name: Head(ScenarioModel.blank(settings.model)) for name in self.scenarios}
         self.items: dict[str, Item] = {}
         self.sequence = 0
         self._lineage: str | None = None

@@ -66,7 +66,7 @@ def ranked(
     for record in vectors:
         table.set_eligible(record.item_id, scenarios)
     head = weights[0]
-    model = ScenarioModel.blank(settings.model, len(scenarios))
+    model = ScenarioModel.blank(settings.model)
     model.load(head.tensors)
     times = [now - len(history) + place for place in range(len(history))]
     question = Question(table.rows(history), times, now, table.rows(excluded))
@@ -371,7 +371,7 @@ def test_a_restored_learner_goes_on_to_the_bit(tmp_path: Path) -> None:
     first_half(stopped)
     sha256 = stopped.save(tmp_path / "half", {"offsets": [["topic", 0, 7]]})
     resumed = small_learner()
-    assert resumed.restore(tmp_path / "half") == {"offsets": [["topic", 0, 7]]}
+    assert resumed.restore(tmp_path / "half").extra == {"offsets": [["topic", 0, 7]]}
     assert resumed.save(tmp_path / "again", {"offsets": [["topic", 0, 7]]}) == sha256
     second_half(resumed)
     resumed.lineage = straight.lineage = stopped.lineage
@@ -382,7 +382,7 @@ def test_a_restored_learner_goes_on_to_the_bit(tmp_path: Path) -> None:
 def test_a_learner_with_nothing_learnt_can_be_saved(tmp_path: Path) -> None:
     small_learner().save(tmp_path / "blank", {})
     learner = small_learner()
-    assert learner.restore(tmp_path / "blank") == {}
+    assert learner.restore(tmp_path / "blank").extra == {}
     put(learner, NAMES)
     assert learner.learn("shop", stream(NAMES, 10)) == 10
 
@@ -400,7 +400,6 @@ def test_a_restored_learner_keeps_its_lineage_and_a_new_one_has_its_own(tmp_path
     ("settings", "field"),
     [
         (small_settings(model={"dimension": 16}), "model.dimension"),
-        (small_settings(scenarios=("shop", "travel")), "scenarios"),
         (small_settings(replay_rows=41), "learn.replay_rows"),
     ],
 )

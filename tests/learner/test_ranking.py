@@ -55,7 +55,7 @@ def table() -> ItemTable:
 
 @pytest.fixture(scope="module")
 def model() -> ScenarioModel:
-    return ScenarioModel.blank(SIZES, 2)
+    return ScenarioModel.blank(SIZES)
 
 
 def question(history: Sequence[int] = (), excluded: Sequence[int] = ()) -> Question:
@@ -194,12 +194,12 @@ def test_nobody_asks_and_nothing_is_answered(model: ScenarioModel, table: ItemTa
 
 
 def test_a_dumped_model_ranks_the_same(table: ItemTable) -> None:
-    model = ScenarioModel.blank(SIZES, 2)
+    model = ScenarioModel.blank(SIZES)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    loaded = ScenarioModel.blank(SIZES, 2)
+    loaded = ScenarioModel.blank(SIZES)
     loaded.load(model.dump())
     questions = [question([1, 2, 3]), question()]
     before, after = ranked(model, table, questions), ranked(loaded, table, questions)
@@ -230,9 +230,9 @@ def test_the_reason_is_what_was_used_together_before_what_is_alike() -> None:
 
 
 def test_weights_of_another_size_are_refused_by_name() -> None:
-    dumped = ScenarioModel.blank(SIZES, 2).dump()
+    dumped = ScenarioModel.blank(SIZES).dump()
     with pytest.raises(RuntimeError, match="size mismatch"):
-        ScenarioModel.blank(SIZES, 3).load(dumped)
+        ScenarioModel.blank(small_model(dimension=16)).load(dumped)
 
 
 def test_the_warm_up_compiles_all_that_a_ranking_needs(model: ScenarioModel, table: ItemTable) -> None:

@@ -177,7 +177,7 @@ def test_training_goes_on_in_a_table_that_has_grown() -> None:
     before = table.vectors.clone()
     assert learn(it, lessons([3]))
     assert not torch.equal(table.vectors, before)
-    assert len(it.state()["rows.0.mean"]) == table.allocated
+    assert len(it.state()["vectors.mean"]) == table.allocated
 
 
 def test_a_reused_row_inherits_no_momentum() -> None:

@@ -44,7 +44,7 @@ class Source:
         return Record(name.encode(), encode(self.table.describe(name, fresh=fresh)))
 
     def weights(self, scenario: str, version: int, through: int, companions: list[str], lineage: str = "a") -> Record:
-        model = ScenarioModel.blank(SETTINGS.model, 2)
+        model = ScenarioModel.blank(SETTINGS.model)
         weights = Weights(
             scenario=scenario, lineage=lineage, version=version, step=version, published_at=NOW, clock=0.0,
             scenario_clock=0.0, vectors_through=through, published_with=companions, trained_through={},

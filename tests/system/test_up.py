@@ -17,7 +17,7 @@ import psutil
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
-from schemas.settings import Settings
+from schemas.configuration import load
 from streams.status import ScenarioStatus, read_scenarios
 from streams.store import Store, database_url, open_engine
 from tests.system.installation import HEADSTREAM, headstream, here, until
@@ -30,7 +30,8 @@ class Up:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.settings = Settings(data=str(folder / "data"))
+        written = folder / "headstream.toml"
+        self.settings = load(written if written.exists() else None, {}, {"data": str(folder / "data")})
         self.output = (folder / "up.log").open("w")
         self.process = subprocess.Popen(
             [*HEADSTREAM, "up", *DATA], cwd=folder, env=here(), stderr=self.output, start_new_session=True

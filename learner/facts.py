@@ -1,0 +1,55 @@
+"""What a learner says of itself in a checkpoint, beside its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from learner.checkpoint import CheckpointMismatch
+
+
+class Facts(msgspec.Struct, kw_only=True):
+    """All that JSON can say of a learner.
+
+    Attributes:
+        made_for: settings that the tensors fit and no others.
+        names: the item of each row.
+        extra: whatever was given to be kept.
+    """
+
+    made_for: dict[str, object]
+    scenarios: list[str]
+    names: list[str | None]
+    clock: float
+    scenario_clocks: dict[str, float]
+    watermarks: dict[str, list[tuple[int, int]]]
+    hits: dict[str, list[int]]
+    tested: dict[str, tuple[int, int]]
+    versions: dict[str, int]
+    lineage: str
+    step: int
+    examples: dict[str, int]
+    skipped_steps: int
+    left_out: int
+    extra: dict[str, object]
+
+    @classmethod
+    def read(cls, facts: Mapping[str, object], present: Mapping[str, object]) -> Facts:
+        """Those of a checkpoint.
+
+        Args:
+            present: what `made_for` would be now.
+
+        Raises:
+            CheckpointMismatch: naming the first setting that has changed.
+        """
+        read = msgspec.convert(facts, cls)
+        for field, value in present.items():
+            if read.made_for.get(field) != value:
+                raise CheckpointMismatch(field, read.made_for.get(field), value)
+        return read
+
+    def new(self, scenarios: Sequence[str]) -> list[str]:
+        """Those of these scenarios that the checkpoint knows nothing of."""
+        return [name for name in scenarios if name not in self.scenarios]
