@@ -1,0 +1,37 @@
+"""Goes on from a checkpoint in a process of its own: python -m tests.learner.going_on FROM TO."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from learner.online import OnlineLearner
+from tests.learner.builders import put, small_learner, small_settings, stream
+
+NAMES = [f"item-{number}" for number in range(30)]
+STEPS = 50
+SETTINGS = small_settings(micro_batch=8)
+
+
+def first_half(learner: OnlineLearner) -> None:
+    """Fifty steps from nothing."""
+    put(learner, NAMES)
+    learner.learn("shop", stream(NAMES, 30 * 8))
+    learner.learn("news", stream(NAMES, 20 * 8, seed=1))
+
+
+def second_half(learner: OnlineLearner) -> None:
+    """Fifty more."""
+    learner.learn("news", stream(NAMES, 30 * 8, seed=2, first=20 * 8))
+    learner.learn("shop", stream(NAMES, 20 * 8, seed=3, first=30 * 8))
+
+
+if __name__ == "__main__":
+    before, after = map(Path, sys.argv[1:])
+    torch.set_num_threads(1)
+    resumed = small_learner(SETTINGS)
+    resumed.restore(before)
+    second_half(resumed)
+    resumed.save(after, {})
