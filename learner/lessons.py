@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,19 +17,32 @@ from schemas.records import Example
 
 @dataclass(frozen=True)
 class Lessons:
-    """A micro-batch: as serving was asked, as it is learnt from, and which examples can be a test; (batch,), bool."""
+    """A micro-batch of one scenario.
+
+    Attributes:
+        asked: as serving was asked.
+        batch: as it is learnt from.
+        testable: which examples can be a test; (batch,), bool.
+        passed_over: what was shown above the chosen items, as dislikes.
+        passed_by: for each of `passed_over` the number of the example that passed it over.
+    """
 
     asked: Batch
     batch: TrainingBatch
     testable: Tensor
+    passed_over: TrainingBatch
+    passed_by: list[int]
 
 
-def as_lessons(table: ItemTable, scenario: int, placed: Sequence[tuple[Example, int]], length: int) -> Lessons:
+def as_lessons(
+    table: ItemTable, scenario: int, placed: Sequence[tuple[Example, int]], length: int, impressions: float = 0.0
+) -> Lessons:
     """Lessons of one scenario.
 
     Args:
         placed: examples, each with the row of its item.
         length: of the histories.
+        impressions: what it weighs to be passed over.
     """
     device = table.vectors.device
     asked = as_batch([_question(table, example, length) for example, _ in placed], length, device)
@@ -45,7 +58,19 @@ def as_lessons(table: ItemTable, scenario: int, placed: Sequence[tuple[Example, 
         target=target,
         weight=weight,
     )
-    return Lessons(asked, batch, (weight >= 0) & ~repeat & table.eligible[scenario, target])
+    testable = (weight >= 0) & ~repeat & table.eligible[scenario, target]
+    passed = [
+        (number, row)
+        for number, (example, _) in enumerate(placed)
+        if impressions and example.passed_over
+        for row in table.rows(unpack(example.passed_over))
+        if row
+    ]
+    passed_by = [number for number, _ in passed]
+    over = batch.take(torch.tensor(passed_by, dtype=torch.long, device=device))
+    rows = torch.tensor([row for _, row in passed], dtype=torch.long, device=device)
+    passed_over = replace(over, target=rows, weight=torch.full_like(over.weight, -impressions))
+    return Lessons(asked, batch, testable, passed_over, passed_by)
 
 
 def _question(table: ItemTable, example: Example, length: int) -> Question:

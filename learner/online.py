@@ -205,12 +205,15 @@ class OnlineLearner:
         targets = [self._row(example.item_id) for example in examples]
         placed = [(example, row) for example, row in zip(examples, targets, strict=True) if row]
         if placed:
-            lessons = as_lessons(self.table, scenario, placed, self._settings.model.history)
+            impressions = self._settings.scenarios[name].impressions
+            lessons = as_lessons(self.table, scenario, placed, self._settings.model.history, impressions)
             candidates, tested, ranking = self._test(scenario, lessons)
             if self.on_exam is not None:
                 self.on_exam(Exam(scenario, [each for each, _ in placed], lessons, tested, ranking))
             if self.learns_tower:
-                self._train(lessons.batch, [user_hash(example.user_id) for example, _ in placed])
+                users = [user_hash(example.user_id) for example, _ in placed]
+                both = TrainingBatch.joined([lessons.batch, lessons.passed_over])
+                self._train(both, [*users, *(users[number] for number in lessons.passed_by)])
             if candidates is not None:
                 self._mix(scenario, candidates, lessons.batch.target[tested])
             self._count(scenario, lessons.batch)

@@ -27,8 +27,9 @@ class Example(msgspec.Struct, array_like=True):
         time: of the event, epoch seconds.
         item_id: the target.
         history: item ids, of all scenarios, oldest first; `history_times` (epoch seconds) runs beside it.
-        excluded: what serving would not have shown: items the user has acted on, and disliked ones. All three are as
-            `schemas.packed` packs them.
+        excluded: what serving would not have shown: items the user has acted on, and disliked ones.
+        passed_over: what stood above this item in the list that the user had chosen it from, where the scenario learns
+            from that. All four are as `schemas.packed` packs them.
     """
 
     partition: int
@@ -42,6 +43,7 @@ class Example(msgspec.Struct, array_like=True):
     history_times: bytes
     excluded: str
     recommendation_id: str | None = None
+    passed_over: str = ""
 
 
 class ItemVector(msgspec.Struct, array_like=True):

@@ -168,6 +168,13 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     repeat: Annotated[bool, Meta(description="Whether items that the user has acted on may be recommended again.")] = (
         False
     )
+    impressions: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Weight, as a dislike, of items that stood above the chosen one in a list; 0 learns from none.",
+        ),
+    ] = 0.0
 
 
 DEFAULT_SCENARIOS = ("shop", "video", "news", "travel", "social")

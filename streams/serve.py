@@ -180,6 +180,8 @@ class Serve:
                 user = User(items=pack(request.history), used=user.used, disliked=user.disliked)
             received = record.timestamp / 1000
             outcome.asked.append(Asked(trigger, request.user_id, user, request.scenario, received, k, request))
+            if known and known.impressions and request.history is None:
+                outcome.users[request.user_id] = users[request.user_id]
         return outcome
 
     def _put_aside(self, record: Any, part: Part, invalid: Invalid) -> None:
@@ -236,6 +238,8 @@ class Serve:
                 for row, score, reason in zip(lists[number], scores[number], because[number], strict=False)
             ]
             self._give_new_item_a_chance(shelf, each, unwanted[number], categories, items)
+            if known and self._settings.scenarios[shelf].impressions:
+                each.user.shown[shelf] = pack(item.item_id for item in items)
             self._publish(each, items, head, generated_at)
 
     def _question(self, asked: Asked, unwanted: list[str], known: bool) -> Question:

@@ -25,6 +25,8 @@ class User(msgspec.Struct, array_like=True):
         used: for each scenario the items acted on, oldest first, but those that the user dislikes.
         disliked: for each scenario the items that the user dislikes, oldest first.
         event_ids: hashes of the newest event ids, oldest first, 8 bytes each.
+        shown: for each scenario that learns from impressions, what is left of the newest list: nothing above an item
+            that was chosen from it.
     """
 
     items: str = ""
@@ -32,6 +34,7 @@ class User(msgspec.Struct, array_like=True):
     used: dict[str, str] = msgspec.field(default_factory=dict)
     disliked: dict[str, str] = msgspec.field(default_factory=dict)
     event_ids: bytes = b""
+    shown: dict[str, str] = msgspec.field(default_factory=dict)
 
     def excluded(self, scenario: str, repeat: bool) -> str:
         """What must not be recommended in a scenario: all that was acted on, or only the disliked where repeats are."""
@@ -56,6 +59,8 @@ class User(msgspec.Struct, array_like=True):
             self.disliked[scenario] = _with(disliked, event.item_id, limits.seen)
             self.used[scenario] = without(used, event.item_id)
         else:
+            if scenario in self.shown:
+                _, self.shown[scenario] = _parted(self.shown[scenario], event.item_id)
             if not (disliked and holds(disliked, event.item_id)):
                 self.used[scenario] = _with(used, event.item_id, limits.seen)
             self.items += event.item_id + END
@@ -65,6 +70,17 @@ class User(msgspec.Struct, array_like=True):
                 self.times = self.times[TIME_BYTES:]
         if event.event_id is not None:
             self.event_ids = (self.event_ids + _hash(event.event_id))[-limits.event_ids * HASH_BYTES :]
+
+    def passed_over(self, event: Event, scenario: str) -> str:
+        """What stood above the item in the list that it was chosen from: the user saw it, and went on.
+
+        Whether anything of a list was seen that nothing was chosen from, nobody knows (Joachims et al. 2005,
+        Accurately interpreting clickthrough data as implicit feedback, https://doi.org/10.1145/1076034.1076063).
+        """
+        if event.weight <= 0 or scenario not in self.shown:
+            return ""
+        above, _ = _parted(self.shown[scenario], event.item_id)
+        return above
 
     def example(self, event: Event, scenario: str, partition: int, offset: int, *, repeat: bool) -> Example:
         """The event as a question: the history as it stands now, before the event is applied."""
@@ -80,6 +96,7 @@ class User(msgspec.Struct, array_like=True):
             history_times=self.times,
             excluded=self.excluded(scenario, repeat),
             recommendation_id=event.recommendation_id,
+            passed_over=self.passed_over(event, scenario),
         )
 
 
@@ -91,6 +108,12 @@ def _with(packed: str, name: str, limit: int) -> str:
     while packed.count(END) > limit:
         packed = without_oldest(packed)
     return packed
+
+
+def _parted(packed: str, name: str) -> tuple[str, str]:
+    """The list above an id and below it; nothing and all of it where it does not hold it."""
+    above, found, below = (END + packed).partition(END + name + END)
+    return ((above + END)[1:], below) if found else ("", packed)
 
 
 def _hash(event_id: str) -> bytes:

@@ -77,6 +77,7 @@ def example(
     weight: float = 1.0,
     excluded: Sequence[str] | None = None,
     partition: int = 0,
+    passed_over: Sequence[str] = (),
 ) -> Example:
     """An event at one second per offset; what is in the history is excluded, unless told otherwise."""
     now = START + offset
@@ -91,6 +92,7 @@ def example(
         history=pack(history),
         history_times=pack_times([now - len(history) + place for place in range(len(history))]),
         excluded=pack(history if excluded is None else excluded),
+        passed_over=pack(passed_over),
     )
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
@@ -14,12 +15,13 @@ from learner.items import ItemTable
 from learner.online import OnlineLearner
 from learner.outcomes import DEPTH
 from learner.publication import Publication
-from learner.ranking import Clocks, Question, ScenarioModel, rank
+from learner.ranking import Clocks, Question, ScenarioModel, as_batch, rank
 from learner.shelf import search_shelf
 from schemas.items import Item
 from schemas.packed import unpack
 from schemas.settings import Settings
 from tests.learner.builders import (
+    CPU,
     START,
     assert_near,
     example,
@@ -255,6 +257,34 @@ def test_a_dislike_turns_the_ranking_away() -> None:
         learner.learn("shop", examples)
     assert top(liked, ["item-1"], [], START + 100)[0] == "item-3"
     assert "item-3" not in top(disliked, ["item-1"], [], START + 100)
+
+
+def test_what_is_passed_over_falls_where_the_scenario_learns_from_that() -> None:
+    fallen = []
+    for impressions in (0.0, 1.0):
+        settings = small_settings(learning_rate=0.01, replay_batch=0)
+        learns = msgspec.structs.replace(settings.scenarios["shop"], impressions=impressions)
+        learner = started(40, msgspec.structs.replace(settings, scenarios={**settings.scenarios, "shop": learns}))
+        uses = learner.table.popularity.events.clone()
+        chosen = [
+            example("item-3", ["item-1"], offset=100 + number, user=f"user-{number}", passed_over=["item-4", "gone"])
+            for number in range(60)
+        ]
+        before = neural(learner, "item-4", ["item-1"])
+        learner.learn("shop", chosen)
+        fallen.append(before - neural(learner, "item-4", ["item-1"]))
+        assert learner.examples["shop"] == 100
+        used = (learner.table.popularity.events > uses).nonzero().flatten().tolist()
+        assert used == [learner.table.row_of["item-3"]]  # to be passed over is no use
+    assert fallen[1] > fallen[0] + 0.2
+
+
+def neural(learner: OnlineLearner, item: str, history: Sequence[str]) -> float:
+    """The tower's own score of an item of the shop."""
+    batch = as_batch([Question(learner.table.rows(history), [START] * len(history), START, [])], 5, CPU)
+    query = learner._models[0].query(learner.table.vectors[batch.history], batch.history > 0, batch.gaps)[0]
+    row = learner.table.row_of[item]
+    return float(query.detach() @ learner.table.vectors[row] + learner.table.bias[0, row])
 
 
 def test_a_loss_that_is_not_finite_is_counted_and_changes_no_weight() -> None:

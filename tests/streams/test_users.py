@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.events import Event
-from schemas.packed import unpack, unpack_times
+from schemas.packed import pack, unpack, unpack_times
 from schemas.records import OtherVersion
 from schemas.settings import Serve
 from schemas.tables import Table
@@ -42,6 +42,34 @@ def test_the_history_given_to_an_example_is_the_newest_part() -> None:
     example = user.example(event("d"), "shop", 0, 0, repeat=False)
     assert unpack(example.history) == ["b", "c"]
     assert len(unpack_times(example.history_times)) == 2
+
+
+def test_what_stood_above_the_chosen_item_was_passed_over_once() -> None:
+    user = User(shown={"shop": pack("abcde")})
+    seen = []
+    for item, scenario, weight in (
+        ("x", "shop", 1.0),  # from no list of ours
+        ("c", "video", 1.0),  # that list was another scenario's
+        ("b", "shop", -1.0),  # a dislike chooses nothing
+        ("c", "shop", 1.0),
+        ("a", "shop", 1.0),
+        ("e", "shop", 1.0),
+    ):
+        chosen = event(item, weight=weight)
+        seen.append(unpack(user.example(chosen, scenario, 0, 0, repeat=True).passed_over))
+        user.apply(chosen, scenario, LIMITS, LENGTH)
+    assert seen == [[], [], [], ["a", "b"], [], ["d"]]
+    assert user.shown == {"shop": ""}
+
+
+@given(st.lists(st.sampled_from("abcde"), unique=True), st.sampled_from("abcde"))
+def test_a_list_is_parted_at_the_chosen_item_and_nowhere_else(shown: list[str], item: str) -> None:
+    user = User(shown={"shop": pack(shown)})
+    at = shown.index(item) if item in shown else -1
+    passed_over = user.passed_over(event(item), "shop")
+    user.apply(event(item), "shop", LIMITS, LENGTH)
+    assert unpack(passed_over) == shown[: max(0, at)]
+    assert unpack(user.shown["shop"]) == shown[at + 1 :]
 
 
 def test_a_dislike_excludes_for_good_and_is_no_taste() -> None:

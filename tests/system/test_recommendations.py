@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from schemas.packed import unpack
 from schemas.recommendations import Recommendation
 from tests.system.installation import Installation, until
 
@@ -179,3 +180,20 @@ def test_learning_moves_the_version_and_lineage_says_through_what(shop: Installa
     )
     assert after.model.step > 0
     assert all(name.startswith(shop.topics.events("shop")) for name in after.trained_through)
+
+
+def test_what_was_passed_over_in_a_list_is_an_impression(alone: Installation) -> None:
+    for number in range(12):
+        alone.item(f"i{number}", f"Thing number {number}", scenarios=["shop", "news"])
+    for name in ("serve", "learn"):
+        alone.start(name, HEADSTREAM_SCENARIOS_SHOP_IMPRESSIONS="0.5")
+    until(lambda: len(alone.answer("shop", "nobody", k=100).items) == 12, "all items are known")
+    lists = {scenario: ids(alone.answer(scenario, "ann")) for scenario in ("shop", "news")}
+    for scenario, shown in lists.items():
+        alone.event(scenario, "ann", shown[2])
+    alone.flush()
+    for scenario, expected in (("shop", lists["shop"][:2]), ("news", [])):
+        (example,) = until(lambda scenario=scenario: alone.examples(scenario), "the example is sent")
+        assert unpack(example.passed_over) == expected
+    until(lambda: alone.scenarios()["shop"]["examples"] == 1, "it is learnt")
+    assert "Traceback" not in alone.log("serve") + alone.log("learn")
