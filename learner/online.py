@@ -14,7 +14,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from learner.checkpoint import CheckpointMismatch, read_checkpoint, write_checkpoint
+from learner.checkpoint import Checkpoint, CheckpointMismatch, read_checkpoint, write_checkpoint
 from learner.items import ItemTable, TableFull
 from learner.lessons import Lessons, as_lessons
 from learner.mixer import Mixer, MixerTrainer
@@ -208,8 +208,30 @@ class OnlineLearner:
             self._watermarks[name][example.partition] = example.offset
         self.examples[name] += len(examples)
 
+    def examine(self, scenario: str, examples: Sequence[Example]) -> Exam | None:
+        """Test on the examples and learn nothing; None if no item of theirs is known."""
+        rows = self.table.rows([example.item_id for example in examples])
+        placed = [(example, row) for example, row in zip(examples, rows, strict=True) if row]
+        if not placed:
+            return None
+        number = self._number[scenario]
+        lessons = as_lessons(self.table, number, placed, self._settings.model.history)
+        _, tested, ranking = self._rank(number, lessons)
+        return Exam(number, [each for each, _ in placed], lessons, tested, ranking)
+
     def _test(self, scenario: int, lessons: Lessons) -> tuple[Candidates | None, Tensor, Ranking | None]:
         """Rank as serving would have, and note whether the item was near the top."""
+        candidates, tested, ranking = self._rank(scenario, lessons)
+        if ranking is not None:
+            hit = (ranking.rows[:, :DEPTH] == lessons.batch.target[tested, None]).any(1)
+            name = self._scenarios[scenario]
+            self._hits[name].extend(hit.tolist())
+            before, hits = self._tested[name]
+            self._tested[name] = (before + len(hit), hits + int(hit.sum()))
+        return candidates, tested, ranking
+
+    def _rank(self, scenario: int, lessons: Lessons) -> tuple[Candidates | None, Tensor, Ranking | None]:
+        """Rank as serving would have, for the examples that can be a test."""
         tested = lessons.testable.nonzero().flatten()
         if len(tested) == 0:
             return None, tested, None
@@ -218,13 +240,7 @@ class OnlineLearner:
         clocks = Clocks(self._clock, self._scenario_clocks[scenario])
         search = search_shelf(self.table, scenario)
         candidates = find(self._models[scenario], self.table, scenario, clocks, batch, search, minimum=DEPTH)
-        ranking = order(self._models[scenario], scenario, candidates)
-        hit = (ranking.rows[:, :DEPTH] == lessons.batch.target[tested, None]).any(1)
-        name = self._scenarios[scenario]
-        self._hits[name].extend(hit.tolist())
-        before, hits = self._tested[name]
-        self._tested[name] = (before + len(hit), hits + int(hit.sum()))
-        return candidates, tested, ranking
+        return candidates, tested, order(self._models[scenario], scenario, candidates)
 
     def rehearse(self, batch: TrainingBatch, epochs: int) -> None:
         """Let the tower learn again from examples that it has met, `epochs` times, each time in another order."""
@@ -235,6 +251,14 @@ class OnlineLearner:
                 part = batch.take(order[start : start + 2 * size])
                 self.step += self._trainer.step(part, self._replay.sample(0, self._generator))
         self._heads_changed = True
+
+    def begin_stream(self) -> None:
+        """Call what was learnt so far the past: no offset, count or recall of it is part of the stream that begins."""
+        self._watermarks = {name: {} for name in self._scenarios}
+        self._tested = dict.fromkeys(self._scenarios, (0, 0))
+        self.examples = dict.fromkeys(self._scenarios, 0)
+        for hits in self._hits.values():
+            hits.clear()
 
     def _train(self, batch: TrainingBatch) -> bool:
         if self.step == 0:
@@ -322,6 +346,17 @@ class OnlineLearner:
         Returns:
             The SHA-256 of the checkpoint's manifest.
         """
+        state = self._state(extra)
+        return write_checkpoint(folder, state.tensors, state.facts)
+
+    def remember(self) -> Checkpoint:
+        """A copy, in memory, of everything that `return_to` goes on from."""
+        state = self._state({})
+        tensors = {name: tensor.detach().clone() for name, tensor in state.tensors.items()}
+        return Checkpoint(tensors, msgspec.to_builtins(state.facts))
+
+    def _state(self, extra: Mapping[str, object]) -> Checkpoint:
+        """Everything as it stands, not copied."""
         facts = {
             "made_for": self._made_for(),
             "names": self.table.names(),
@@ -341,7 +376,7 @@ class OnlineLearner:
         parts = {"table": self.table.state(), **{name: part.state() for name, part in self._parts().items()}}
         tensors = {f"{part}/{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
         tensors["generator"] = self._generator.get_state()
-        return write_checkpoint(folder, tensors, facts)
+        return Checkpoint(tensors, facts)
 
     def restore(self, folder: Path) -> dict[str, object]:
         """Go on from a checkpoint; everything is news after that, so `republish`.
@@ -354,7 +389,10 @@ class OnlineLearner:
             CheckpointMismatch: the settings describe another model.
             StateMismatch: the tables are those of another version of Headstream.
         """
-        checkpoint = read_checkpoint(folder)
+        return self.return_to(read_checkpoint(folder))
+
+    def return_to(self, checkpoint: Checkpoint) -> dict[str, object]:
+        """As `restore`, from what is in memory."""
         facts = msgspec.convert(checkpoint.facts, _Facts)
         for field, present in self._made_for().items():
             if facts.made_for.get(field) != present:
