@@ -17,7 +17,7 @@ import typer
 from schemas.configuration import render
 from schemas.errors import ExplainedError
 from schemas.settings import Settings
-from streams.cli_learning import evaluate
+from streams.cli_learning import evaluate, warm
 from streams.columns import COLUMNS_HELP
 from streams.logs import log_to_file, log_to_terminal
 from streams.terminal import (
@@ -276,6 +276,7 @@ def replay(
 
 
 app.command(epilog=COLUMNS_HELP)(evaluate)
+app.command(epilog=COLUMNS_HELP)(warm)
 
 
 def read_speed(text: str) -> float | None:
