@@ -260,6 +260,14 @@ class OnlineLearner:
         for hits in self._hits.values():
             hits.clear()
 
+    def succeed(self, earlier: Checkpoint) -> None:
+        """Take another learner's place in its stream: what it has learnt from is past here too, its counts go on."""
+        facts = msgspec.convert(earlier.facts, _Facts)
+        for name in facts.watermarks.keys() & self._number.keys():
+            self._watermarks[name] = dict(facts.watermarks[name])
+            self.examples[name] = facts.examples[name]
+            self._versions[name] = facts.versions[name]
+
     def _train(self, batch: TrainingBatch) -> bool:
         if self.step == 0:
             self._texts.settle()

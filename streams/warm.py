@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
+from learner.checkpoint import DamagedCheckpoint, read_checkpoint
 from learner.encoder import TextEncoder
 from learner.online import OnlineLearner
 from learner.warm import Audience, Schedule, Validation, WarmStart, warm_up
@@ -250,11 +251,18 @@ def _learn(
 
 
 def _save(learner: OnlineLearner, past: Past, store: Store, data: Path) -> Path:
-    """Write the checkpoint, then point the database at it, as LEARN does; no offset of Kafka is covered by it."""
+    """Write the checkpoint, then point the database at it, as LEARN does; no offset of Kafka is covered by it.
+
+    Where a model was there before, the database knows what of the examples topics it has learnt, and LEARN goes on
+    after that.
+    """
     for item in past.read.items:
         # What the history only names in events may be recommended once the items topic has brought its record.
         if item == Item(item_id=item.item_id) and item.item_id in learner.table.row_of:
             learner.table.set_eligible(item.item_id, ())
+    for row in store.checkpoints()[:1]:
+        with suppress(DamagedCheckpoint):
+            learner.succeed(read_checkpoint(Path(row.folder)))
     number = max(_known(store, data), default=0) + 1
     folder = data / "checkpoints" / f"{number:08d}"
     sha256 = learner.save(folder, {"examples": [], "items": []})

@@ -417,6 +417,20 @@ def test_a_stream_that_begins_counts_from_nothing_and_forgets_nothing() -> None:
     assert learner.learn("shop", stream(NAMES, 5)) == 5
 
 
+def test_a_successor_goes_on_where_another_learner_stood() -> None:
+    earlier, successor = started(40), started(0)
+    earlier.learn("news", stream(NAMES, 10))
+    earlier.republish()
+    successor.succeed(earlier.remember())
+    assert successor.examples == {"shop": 40, "news": 10}
+    assert successor.learn("shop", stream(NAMES, 42)) == 2
+    assert [head.version for head in successor.republish().weights] == [2, 2]
+    assert successor.lineage != earlier.lineage
+    other = small_learner(small_settings(("news", "travel")))
+    other.succeed(earlier.remember())
+    assert other.examples == {"news": 10, "travel": 0}
+
+
 def test_a_learner_with_nothing_learnt_can_be_saved(tmp_path: Path) -> None:
     small_learner().save(tmp_path / "blank", {})
     learner = small_learner()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -121,6 +122,12 @@ def test_a_model_that_is_there_is_kept_unless_its_place_is_to_be_taken(tmp_path:
     assert restored(settings, first).lineage != restored(settings, second).lineage
 
 
+def test_what_takes_a_models_place_does_so_though_that_is_damaged(tmp_path: Path) -> None:
+    settings, source = settings_of(tmp_path / "data"), history(tmp_path)
+    (Path(warm(settings, source).checkpoint) / "facts.json").write_text("{}")
+    assert restored(settings, warm(settings, source, replace=True).checkpoint).step > 0
+
+
 def test_a_checkpoint_that_no_database_names_is_not_written_over(tmp_path: Path) -> None:
     settings, source = settings_of(tmp_path / "data"), history(tmp_path)
     lying = tmp_path / "data" / "checkpoints" / "00000003"
@@ -203,3 +210,12 @@ def test_the_command_prints_one_line_for_scripts_or_a_table(tmp_path: Path) -> N
     shown = CliRunner().invoke(app, ["warm", *options, "--data", str(tmp_path / "b")]).stdout
     assert "recall@10" in shown
     assert str(tmp_path / "b" / "checkpoints" / "00000001") in shown
+
+
+def test_the_readme_names_options_that_exist() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    section = readme[readme.index("headstream warm") : readme.index("How good is it")]
+    shown = CliRunner().invoke(app, ["warm", "--help"]).output
+    named = set(re.findall(r"--[a-z]+", section))
+    assert {"--epochs", "--patience", "--validation", "--replace"} <= named
+    assert [name for name in named if name not in shown] == []

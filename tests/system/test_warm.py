@@ -66,6 +66,16 @@ def running(warmed: Installation) -> Installation:
     return warmed
 
 
+@pytest.fixture(scope="module")
+def replaced(running: Installation, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `warm --replace` reports of a model, with which LEARN was started again."""
+    assert running.stop("learn") == 0
+    source = write_history(tmp_path_factory.mktemp("replacement"), events=300)
+    report: dict[str, Any] = json.loads(running.command("warm", source, "--replace", "--epochs", "0", "--json"))
+    running.start("learn")
+    return report
+
+
 def test_learn_with_another_model_refuses_the_warm_one_and_says_why(warmed: Installation) -> None:
     warmed.start("learn", "other", HEADSTREAM_MODEL_DIMENSION="32")
     code = until(lambda: warmed.processes["other"].poll(), "LEARN ends")
@@ -99,6 +109,18 @@ def test_the_model_of_a_running_system_is_left_alone(running: Installation, tmp_
     data = str(Path(running.settings.data))
     done = headstream("warm", write_history(tmp_path), "--replace", "--data", data, cwd=tmp_path, code=1)
     assert f"{data} are in use: LEARN" in done.stderr
+
+
+def test_a_model_that_takes_the_place_of_another_goes_on_in_its_stream(
+    running: Installation, replaced: dict[str, Any]
+) -> None:
+    step = replaced["step"]
+    until(lambda: running.scenarios()["shop"]["model"]["step"] == step, "the new model is published")
+    assert running.scenarios()["shop"]["examples"] == 1
+    running.event("shop", "new", "i5")
+    running.flush()
+    until(lambda: running.scenarios()["shop"]["examples"] == 2, "the next event is learnt")
+    until(lambda: running.answer("shop", "new").model.step == step + 1, "SERVE ranks with what was learnt of it")
 
 
 def test_ctrl_c_in_the_middle_keeps_the_best_so_far(tmp_path: Path) -> None:
