@@ -14,7 +14,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from learner.checkpoint import read_checkpoint, write_checkpoint
+from learner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from learner.facts import Facts
 from learner.items import ItemTable, TableFull
 from learner.lessons import Lessons, as_lessons
@@ -221,8 +221,30 @@ class OnlineLearner:
             self._watermarks[name][example.partition] = example.offset
         self.examples[name] += len(examples)
 
+    def examine(self, scenario: str, examples: Sequence[Example]) -> Exam | None:
+        """Test on the examples and learn nothing; None if no item of theirs is known."""
+        rows = self.table.rows([example.item_id for example in examples])
+        placed = [(example, row) for example, row in zip(examples, rows, strict=True) if row]
+        if not placed:
+            return None
+        number = self._number[scenario]
+        lessons = as_lessons(self.table, number, placed, self._settings.model.history)
+        _, tested, ranking = self._rank(number, lessons)
+        return Exam(number, [each for each, _ in placed], lessons, tested, ranking)
+
     def _test(self, scenario: int, lessons: Lessons) -> tuple[Candidates | None, Tensor, Ranking | None]:
         """Rank as serving would have, and note whether the item was near the top."""
+        candidates, tested, ranking = self._rank(scenario, lessons)
+        if ranking is not None:
+            hit = (ranking.rows[:, :DEPTH] == lessons.batch.target[tested, None]).any(1)
+            name = self._scenarios[scenario]
+            self._hits[name].extend(hit.tolist())
+            before, hits = self._tested[name]
+            self._tested[name] = (before + len(hit), hits + int(hit.sum()))
+        return candidates, tested, ranking
+
+    def _rank(self, scenario: int, lessons: Lessons) -> tuple[Candidates | None, Tensor, Ranking | None]:
+        """Rank as serving would have, for the examples that can be a test."""
         tested = lessons.testable.nonzero().flatten()
         if len(tested) == 0:
             return None, tested, None
@@ -231,13 +253,7 @@ class OnlineLearner:
         clocks = Clocks(self._clock, self._scenario_clocks[scenario])
         search = search_shelf(self.table, scenario)
         candidates = find(self._models[scenario], self.table, scenario, clocks, batch, search, minimum=DEPTH)
-        ranking = order(self._models[scenario], candidates)
-        hit = (ranking.rows[:, :DEPTH] == lessons.batch.target[tested, None]).any(1)
-        name = self._scenarios[scenario]
-        self._hits[name].extend(hit.tolist())
-        before, hits = self._tested[name]
-        self._tested[name] = (before + len(hit), hits + int(hit.sum()))
-        return candidates, tested, ranking
+        return candidates, tested, order(self._models[scenario], candidates)
 
     def rehearse(self, batch: TrainingBatch, epochs: int) -> None:
         """Let the tower learn again from examples that it has met, `epochs` times, each time in another order."""
@@ -249,6 +265,22 @@ class OnlineLearner:
                 self.step += self._trainer.step(part, len(part))
                 self._news.suspect(self._trainer.tower.leaves.rows)
         self._heads_changed = True
+
+    def begin_stream(self) -> None:
+        """Call what was learnt so far the past: no offset, count or recall of it is part of the stream that begins."""
+        self._watermarks = {name: {} for name in self._scenarios}
+        self._tested = dict.fromkeys(self._scenarios, (0, 0))
+        self.examples = dict.fromkeys(self._scenarios, 0)
+        for hits in self._hits.values():
+            hits.clear()
+
+    def succeed(self, earlier: Checkpoint) -> None:
+        """Take another learner's place in its stream: what it has learnt from is past here too, its counts go on."""
+        facts = msgspec.convert(earlier.facts, Facts)
+        for name in facts.watermarks.keys() & self._number.keys():
+            self._watermarks[name] = dict(facts.watermarks[name])
+            self.examples[name] = facts.examples[name]
+            self._versions[name] = facts.versions[name]
 
     def _train(self, batch: TrainingBatch, users: Sequence[int]) -> None:
         if self.step == 0:
@@ -340,6 +372,16 @@ class OnlineLearner:
         Returns:
             The SHA-256 of the checkpoint's manifest.
         """
+        state = self._state(extra)
+        return write_checkpoint(folder, state.tensors, state.facts)
+
+    def remember(self) -> Checkpoint:
+        """A copy, in memory, of everything that `return_to` goes on from."""
+        state = self._state({})
+        return Checkpoint({name: tensor.detach().clone() for name, tensor in state.tensors.items()}, state.facts)
+
+    def _state(self, extra: Mapping[str, object]) -> Checkpoint:
+        """Everything as it stands, not copied."""
         facts = Facts(
             made_for=self._made_for(),
             scenarios=list(self._scenarios),
@@ -359,7 +401,7 @@ class OnlineLearner:
         )
         tensors = self._tensors()
         tensors["generator"] = self._generator.get_state()
-        return write_checkpoint(folder, tensors, msgspec.to_builtins(facts))
+        return Checkpoint(tensors, msgspec.to_builtins(facts))
 
     def restore(self, folder: Path) -> Facts:
         """Go on from a checkpoint; everything is news after that, so `republish`.
@@ -374,7 +416,10 @@ class OnlineLearner:
             CheckpointMismatch: the settings describe another model.
             StateMismatch: the tables are those of another version of Headstream.
         """
-        checkpoint = read_checkpoint(folder)
+        return self.return_to(read_checkpoint(folder))
+
+    def return_to(self, checkpoint: Checkpoint) -> Facts:
+        """As `restore`, from what is in memory."""
         facts, tensors = Facts.read(checkpoint.facts, self._made_for()), checkpoint.tensors
         if facts.scenarios != list(self._scenarios):
             self.table.reserve(len(tensors["table/vectors"]))

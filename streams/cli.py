@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from schemas.configuration import load, render
+from schemas.configuration import render
 from schemas.errors import ExplainedError
 from schemas.settings import Settings
+from streams.cli_learning import evaluate, warm
 from streams.columns import COLUMNS_HELP
 from streams.logs import log_to_file, log_to_terminal
+from streams.terminal import (
+    Broker,
+    Config,
+    Data,
+    Json,
+    errors,
+    fail,
+    out,
+    read_settings,
+    say_error,
+    stopping,
+)
 
 app = typer.Typer(
     name="headstream",
@@ -33,14 +42,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-out = Console()
-errors = Console(stderr=True)
-
-Data = Annotated[Path | None, typer.Option("--data", help="Folder for Kafka, database, checkpoints and logs.")]
-Config = Annotated[Path | None, typer.Option("--config", help="Configuration; ./headstream.toml if it exists.")]
-Broker = Annotated[str | None, typer.Option("--broker", help="host:port of a Kafka cluster in place of our own.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-
 
 class NoBroker(ExplainedError):
     """No broker is configured and none of ours is running."""
@@ -50,15 +51,6 @@ class NoBroker(ExplainedError):
             f"no broker: nothing runs on {Path(settings.data).resolve()}. Start `headstream up` first, "
             "or name a cluster with --broker host:port."
         )
-
-
-def read_settings(config: Path | None, data: Path | None, broker: str | None) -> Settings:
-    overrides: dict[str, Any] = {}
-    if data is not None:
-        overrides["data"] = str(data)
-    if broker is not None:
-        overrides["kafka.broker"] = broker
-    return load(config, os.environ, overrides)
 
 
 def find_broker(settings: Settings) -> str:
@@ -73,24 +65,6 @@ def find_broker(settings: Settings) -> str:
 def handed_on(config: Path | None, data: Path) -> list[str]:
     """What a child needs to read the same settings."""
     return [*(["--config", str(config.resolve())] if config else []), "--data", str(data.resolve())]
-
-
-@contextmanager
-def stopping() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets; a second one ends at once."""
-    stop = threading.Event()
-
-    def ask(_signal: int, _frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {each: signal.signal(each, ask) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 @app.command()
@@ -301,66 +275,8 @@ def replay(
         report.print(out)
 
 
-@app.command(epilog=COLUMNS_HELP)
-def evaluate(
-    source: Annotated[str, typer.Argument(help="movielens:FOLDER, or a .jsonl, .csv or .parquet file (also .gz).")],
-    models: Annotated[str | None, typer.Option(help="Some of them only, with commas between; else all.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="Runs, whose figures are averaged.")] = 1,
-    scenario: Annotated[str | None, typer.Option(help="Put all events into this scenario.")] = None,
-    event: Annotated[str | None, typer.Option(help="Take all events for this kind.")] = None,
-    items: Annotated[Path | None, typer.Option(help="File of items; else items.* beside the events.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Read this many events at most.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder for a page with pictures.")] = None,
-    config: Config = None,
-    as_json: Json = False,
-) -> None:
-    """Compare Headstream with its rivals on a history: every event is first a test, then a lesson.
-
-    The history passes through the functions that SERVE and LEARN run. No broker
-    is needed. The first 30 % of the events are learnt from and are no test.
-
-    Models: headstream, popularity, decayed-popularity, item-knn, item-knn-tuned,
-    ease, sasrec-warm, static, naive, static-mixed, no-mixer.
-
-    Example: [cyan]headstream evaluate movielens:ml-100k --models headstream,popularity,item-knn[/]
-    """
-    import msgspec
-
-    from learner.evaluation import MODELS
-    from streams.evaluate import evaluate_source
-    from streams.evaluation_page import write_page
-    from streams.evaluation_pictures import write_pictures
-    from streams.evaluation_table import print_report
-
-    log_to_terminal(errors)
-    if output is not None:
-        make_folder(output)  # before the work, so that it's not in vain
-    report = evaluate_source(
-        read_settings(config, None, None),
-        source,
-        scenario=scenario,
-        event=event,
-        items=items,
-        limit=limit,
-        models=MODELS if models is None else [name.strip() for name in models.split(",")],
-        seeds=seeds,
-        progress=errors,
-    )
-    if output is not None:
-        write_pictures(report, output)
-        write_page(report, output / "report.html")
-        errors.print(f"the page is {output / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
-    if as_json:
-        typer.echo(msgspec.json.encode(report).decode())
-    else:
-        print_report(report, out)
-
-
-def make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        fail(f"--output {folder}: a folder is wanted, but it cannot be made: {error.strerror}")
+app.command(epilog=COLUMNS_HELP)(evaluate)
+app.command(epilog=COLUMNS_HELP)(warm)
 
 
 def read_speed(text: str) -> float | None:
@@ -458,15 +374,6 @@ def doctor(config: Config = None, data: Data = None, broker: Broker = None, as_j
         print_findings(findings, out)
     if any(each.status == "failed" for each in findings):
         raise typer.Exit(1)
-
-
-def fail(reason: str) -> NoReturn:
-    say_error(reason)
-    raise typer.Exit(1)
-
-
-def say_error(reason: str) -> None:
-    errors.print(f"[red]error:[/] {escape(reason)}", highlight=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -100,11 +100,11 @@ def evaluate_source(
         raise UnknownModels(models)
     torch.set_num_threads(1)
     history = open_history(source, items=items, event=event)
-    with _bar(progress) as track:
+    with progress_bar(progress) as track:
         read = read_examples(settings, history, scenario, limit)
         if not read.examples:
             raise NothingToTest(history.name, read.refused)
-        texts = _encode(settings, read.items, track)
+        texts = encode_texts(TextEncoder(settings.model.encoder), read.items, track)
         stream = Stream(read.items, texts, read.examples, round(WARM_SHARE * len(read.examples)))
         runs = [
             evaluate(read.settings, stream, models, seed, WARM_EPOCHS, _tracker(track, seed, seeds, len(read.examples)))
@@ -149,8 +149,8 @@ def read_examples(settings: Settings, history: History, scenario: str | None, li
     return Examples(settings, list(items.values()), examples, refused)
 
 
-def _encode(settings: Settings, items: Sequence[Item], track: Progress) -> torch.Tensor:
-    encoder = TextEncoder(settings.model.encoder)
+def encode_texts(encoder: TextEncoder, items: Sequence[Item], track: Progress) -> torch.Tensor:
+    """Vectors of the items' texts; (items, encoder dimension)."""
     task = track.add_task("reading item texts", total=len(items))
     parts = [torch.zeros(0, encoder.dimension)]
     for start in range(0, len(items), TEXTS_AT_ONCE):
@@ -201,7 +201,8 @@ def _peak_memory_bytes() -> int:
 
 
 @contextmanager
-def _bar(console: Console | None) -> Iterator[Progress]:
+def progress_bar(console: Console | None) -> Iterator[Progress]:
+    """How much of each task is done, and when it will be; nowhere without a console."""
     with Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

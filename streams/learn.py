@@ -31,6 +31,8 @@ from schemas.reports import dead_letter_headers
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.broadcast import Broadcast
+from streams.checkpoint_lock import share_checkpoints
+from streams.device import choose_device
 from streams.outbox import Outbox
 from streams.signals import StopSignals
 from streams.store import Partition, Position, Progress, Store
@@ -289,8 +291,9 @@ def run_learn(
     settings: Settings, broker: str, store: Store, stops: StopSignals, on_ready: Callable[[], None]
 ) -> NoReturn:
     """Run LEARN until it is told to stop; `on_ready` is called once its first weights are published."""
+    share_checkpoints(Path(settings.data).resolve())
     torch.set_num_threads(settings.learn.threads)
-    device = _device(settings.learn.device)
+    device = choose_device(settings.learn.device)
     topics = Topics(settings)
     encoder = TextEncoder(settings.model.encoder, device)
     learner = OnlineLearner(settings, encoder.dimension, device)
@@ -300,8 +303,9 @@ def run_learn(
 
     async def admit() -> None:
         await ready.wait()
-        if learner.step == 0:
-            # The text projection is fitted at the first step, to the catalogue that is known by then.
+        if learner.step == 0 or not items.caught_up.is_set():
+            # The text projection is fitted at the first step, to the catalogue that is known by then; and a model that
+            # was warmed elsewhere learns which of its items may be recommended here.
             await items.catch_up()
 
     worker = Worker(
@@ -380,9 +384,3 @@ def _avalanche() -> MakeStrategy:
     from learner.avalanche import AvalancheStrategy
 
     return AvalancheStrategy
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)

@@ -113,6 +113,7 @@ class Mirror:
             if vector is not None and vector.fresh and item_id not in self._staged_vectors:
                 fresh[item_id] = vector
             else:
+                self._staged_vectors.pop(item_id, None)  # the newest record stands last, and last wins a row
                 self._staged_vectors[item_id] = vector
         self._read_through = read_through
         self._place(list(fresh.values()))

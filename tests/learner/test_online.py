@@ -12,7 +12,7 @@ import torch
 
 from learner.checkpoint import CheckpointMismatch, read_checkpoint
 from learner.items import ItemTable
-from learner.online import OnlineLearner
+from learner.online import Exam, OnlineLearner
 from learner.outcomes import DEPTH
 from learner.publication import Publication
 from learner.ranking import Clocks, Question, ScenarioModel, as_batch, rank
@@ -145,6 +145,22 @@ def test_an_excluded_item_is_not_among_what_is_tested() -> None:
     # Ten of eleven are excluded or the target itself, so the target must be found.
     learner.learn("shop", [example("item-0", excluded=NAMES[1:11], offset=0)])
     assert learner.recall["shop"] == 1.0
+
+
+def test_an_examination_finds_what_learning_would_and_changes_nothing(tmp_path: Path) -> None:
+    learner = started(40)
+    examples = [*stream(NAMES, 8, seed=2, first=40)[:7], example("stranger", offset=99)]
+    before = everything(learner, tmp_path / "before")
+    exam = learner.examine("shop", examples)
+    assert learner.examine("shop", [examples[-1]]) is None
+    after = everything(learner, tmp_path / "after")
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    told: list[Exam] = []
+    learner.on_exam = told.append
+    learner.learn("shop", examples[:7])
+    assert exam is not None and exam.ranking is not None and told[0].ranking is not None
+    assert torch.equal(exam.ranking.rows, told[0].ranking.rows)
+    assert list(exam.examples) == examples[:7]
 
 
 # Each example once
@@ -407,6 +423,42 @@ def test_a_restored_learner_goes_on_to_the_bit(tmp_path: Path) -> None:
     resumed.lineage = straight.lineage = stopped.lineage
     assert resumed.save(tmp_path / "resumed", {}) == straight.save(tmp_path / "straight", {})
     assert (resumed.step, resumed.examples, resumed.recall) == (straight.step, straight.examples, straight.recall)
+
+
+def test_what_is_remembered_can_be_returned_to_again_and_again(tmp_path: Path) -> None:
+    learner = started(60)
+    memory, sha256 = learner.remember(), learner.save(tmp_path / "1", {})
+    for number in range(2):
+        learner.learn("news", stream(NAMES, 30, seed=number))
+        put(learner, ["late"])
+        learner.remove_item("item-4")
+        assert learner.save(tmp_path / "2", {}) != sha256
+        learner.return_to(memory)
+        assert learner.save(tmp_path / "2", {}) == sha256
+
+
+def test_a_stream_that_begins_counts_from_nothing_and_forgets_nothing() -> None:
+    learner = started(40)
+    step, vectors = learner.step, learner.table.vectors.clone()
+    learner.begin_stream()
+    assert (learner.examples, learner.recall) == ({"shop": 0, "news": 0}, {"shop": None, "news": None})
+    assert (learner.step, learner.republish().weights[0].clock) == (step, 40.0)
+    assert torch.equal(learner.table.vectors, vectors)
+    assert learner.learn("shop", stream(NAMES, 5)) == 5
+
+
+def test_a_successor_goes_on_where_another_learner_stood() -> None:
+    earlier, successor = started(40), started(0)
+    earlier.learn("news", stream(NAMES, 10))
+    earlier.republish()
+    successor.succeed(earlier.remember())
+    assert successor.examples == {"shop": 40, "news": 10}
+    assert successor.learn("shop", stream(NAMES, 42)) == 2
+    assert [head.version for head in successor.republish().weights] == [2, 2]
+    assert successor.lineage != earlier.lineage
+    other = small_learner(small_settings(("news", "travel")))
+    other.succeed(earlier.remember())
+    assert other.examples == {"news": 10, "travel": 0}
 
 
 def test_a_learner_with_nothing_learnt_can_be_saved(tmp_path: Path) -> None:

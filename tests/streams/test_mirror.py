@@ -133,6 +133,17 @@ def test_a_learn_that_began_anew_replaces_every_earlier_vector(mirror: Mirror, s
     assert mirror.head("shop").weights.version == 1
 
 
+def test_an_item_keeps_the_row_that_an_earlier_lineage_gave_to_one_that_is_gone(mirror: Mirror, source: Source) -> None:
+    mirror.take_items([item("a"), item("b")])
+    earlier = [source.vector("a", 1.0), source.vector("b", 1.0)]
+    anew = Source()
+    anew.table.add("other")
+    mirror.take_vectors([*earlier, anew.vector("a", 2.0)], 3)
+    mirror.take_weights([anew.weights(name, 1, 3, ["shop", "video"], "b") for name in ("shop", "video")])
+    mirror.settle()
+    assert mirror.table.row_of == {"a": 2}
+
+
 def test_the_newest_item_gets_its_first_impressions_and_then_no_more(mirror: Mirror, source: Source) -> None:
     mirror.take_items([item("a", categories=["x"]), item("b", categories=["y"])])
     mirror.take_vectors([source.vector("a", 1.0, fresh=True), source.vector("b", 1.0, fresh=True)], 2)

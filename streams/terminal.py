@@ -1,0 +1,62 @@
+"""What the commands of a terminal share: consoles, common options, settings, errors in a sentence, and Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from schemas.configuration import load
+from schemas.settings import Settings
+
+out = Console()
+errors = Console(stderr=True)
+
+Data = Annotated[Path | None, typer.Option("--data", help="Folder for Kafka, database, checkpoints and logs.")]
+Config = Annotated[Path | None, typer.Option("--config", help="Configuration; ./headstream.toml if it exists.")]
+Broker = Annotated[str | None, typer.Option("--broker", help="host:port of a Kafka cluster in place of our own.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def read_settings(config: Path | None, data: Path | None, broker: str | None) -> Settings:
+    overrides: dict[str, Any] = {}
+    if data is not None:
+        overrides["data"] = str(data)
+    if broker is not None:
+        overrides["kafka.broker"] = broker
+    return load(config, os.environ, overrides)
+
+
+@contextmanager
+def stopping() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets; a second one ends at once."""
+    stop = threading.Event()
+
+    def ask(_signal: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {each: signal.signal(each, ask) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def fail(reason: str) -> NoReturn:
+    say_error(reason)
+    raise typer.Exit(1)
+
+
+def say_error(reason: str) -> None:
+    errors.print(f"[red]error:[/] {escape(reason)}", highlight=False, soft_wrap=True)
