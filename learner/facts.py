@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from learner.checkpoint import CheckpointMismatch
+from learner.progress import Progress
 
 
 class Facts(msgspec.Struct, kw_only=True):
@@ -19,17 +20,11 @@ class Facts(msgspec.Struct, kw_only=True):
     """
 
     made_for: dict[str, object]
-    scenarios: list[str]
     names: list[str | None]
     clock: float
-    scenario_clocks: dict[str, float]
-    watermarks: dict[str, list[tuple[int, int]]]
-    hits: dict[str, list[int]]
-    tested: dict[str, tuple[int, int]]
-    versions: dict[str, int]
+    progress: dict[str, Progress]
     lineage: str
     step: int
-    examples: dict[str, int]
     skipped_steps: int
     left_out: int
     extra: dict[str, object]
@@ -44,12 +39,17 @@ class Facts(msgspec.Struct, kw_only=True):
         Raises:
             CheckpointMismatch: naming the first setting that has changed.
         """
-        read = msgspec.convert(facts, cls)
+        read = msgspec.convert(facts, cls, str_keys=True)
         for field, value in present.items():
             if read.made_for.get(field) != value:
                 raise CheckpointMismatch(field, read.made_for.get(field), value)
         return read
 
+    @property
+    def scenarios(self) -> list[str]:
+        """In the order in which the tensors have them."""
+        return list(self.progress)
+
     def new(self, scenarios: Sequence[str]) -> list[str]:
         """Those of these scenarios that the checkpoint knows nothing of."""
-        return [name for name in scenarios if name not in self.scenarios]
+        return [name for name in scenarios if name not in self.progress]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from learner.items import ItemTable, TableFull
 from learner.lessons import Lessons, as_lessons
 from learner.mixer import Mixer, MixerTrainer
 from learner.outcomes import DEPTH
+from learner.progress import Progress
 from learner.projection import Projection
 from learner.publication import News, Publication
 from learner.ranking import Batch, Candidates, Clocks, Ranking, ScenarioModel, find, order
@@ -62,7 +62,6 @@ class OnlineLearner:
         table: all items, with vectors, neighbours and popularity.
         lineage: names this run of learning; a checkpoint carries it on.
         step: gradient steps taken.
-        examples: scenario → how many it has learnt from.
         skipped_steps: gradient steps that were not taken because the loss was not finite.
         left_out: items that got no row because the table is full.
         learns_tower: whether trunk, heads and item vectors learn; mixer and counters always do.
@@ -106,14 +105,9 @@ class OnlineLearner:
         self._news = News(self.table)
         self._heads_changed = False
         self._clock = 0.0
-        self._scenario_clocks = [0.0] * len(self._scenarios)
-        self._watermarks: dict[str, dict[int, int]] = {name: {} for name in self._scenarios}
-        self._hits: dict[str, deque[bool]] = {name: deque(maxlen=learn.recall_window) for name in self._scenarios}
-        self._tested = dict.fromkeys(self._scenarios, (0, 0))
-        self._versions = dict.fromkeys(self._scenarios, 0)
+        self._progress = {name: Progress() for name in self._scenarios}
         self.lineage = str(uuid.uuid4())
         self.step = 0
-        self.examples = dict.fromkeys(self._scenarios, 0)
         self.skipped_steps = 0
         self.left_out = 0
         self.learns_tower = True
@@ -122,7 +116,12 @@ class OnlineLearner:
     @property
     def recall(self) -> dict[str, float | None]:
         """Prequential recall@10 of each scenario's recent examples; None before the first."""
-        return {name: sum(hits) / len(hits) if hits else None for name, hits in self._hits.items()}
+        return {name: progress.recall for name, progress in self._progress.items()}
+
+    @property
+    def examples(self) -> dict[str, int]:
+        """How many each scenario has learnt from."""
+        return {name: progress.examples for name, progress in self._progress.items()}
 
     def adopt(self, make: MakeStrategy) -> None:
         """Take the steps to come with another strategy."""
@@ -184,20 +183,11 @@ class OnlineLearner:
         Returns:
             How many were new.
         """
-        new = self._unlearnt(scenario, examples)
+        new = self._progress[scenario].unlearnt(examples)
         size = self._settings.learn.micro_batch
         for start in range(0, len(new), size):
             self._learn_batch(self._number[scenario], new[start : start + size])
         return len(new)
-
-    def _unlearnt(self, scenario: str, examples: Sequence[Example]) -> list[Example]:
-        through = dict(self._watermarks[scenario])
-        new = []
-        for example in examples:
-            if example.offset > through.get(example.partition, -1):
-                through[example.partition] = example.offset
-                new.append(example)
-        return new
 
     def _learn_batch(self, scenario: int, examples: Sequence[Example]) -> None:
         """test → step and remember → mix → count → move the watermarks."""
@@ -217,9 +207,7 @@ class OnlineLearner:
             if candidates is not None:
                 self._mix(scenario, candidates, lessons.batch.target[tested])
             self._count(scenario, lessons.batch)
-        for example in examples:
-            self._watermarks[name][example.partition] = example.offset
-        self.examples[name] += len(examples)
+        self._progress[name].mark(examples)
 
     def examine(self, scenario: str, examples: Sequence[Example]) -> Exam | None:
         """Test on the examples and learn nothing; None if no item of theirs is known."""
@@ -237,10 +225,7 @@ class OnlineLearner:
         candidates, tested, ranking = self._rank(scenario, lessons)
         if ranking is not None:
             hit = (ranking.rows[:, :DEPTH] == lessons.batch.target[tested, None]).any(1)
-            name = self._scenarios[scenario]
-            self._hits[name].extend(hit.tolist())
-            before, hits = self._tested[name]
-            self._tested[name] = (before + len(hit), hits + int(hit.sum()))
+            self._progress[self._scenarios[scenario]].note(hit.tolist(), self._settings.learn.recall_window)
         return candidates, tested, ranking
 
     def _rank(self, scenario: int, lessons: Lessons) -> tuple[Candidates | None, Tensor, Ranking | None]:
@@ -250,7 +235,7 @@ class OnlineLearner:
             return None, tested, None
         asked = lessons.asked
         batch = Batch(asked.history[tested], asked.gaps[tested], asked.excluded[tested])
-        clocks = Clocks(self._clock, self._scenario_clocks[scenario])
+        clocks = Clocks(self._clock, self._progress[self._scenarios[scenario]].clock)
         search = search_shelf(self.table, scenario)
         candidates = find(self._models[scenario], self.table, scenario, clocks, batch, search, minimum=DEPTH)
         return candidates, tested, order(self._models[scenario], candidates)
@@ -268,19 +253,14 @@ class OnlineLearner:
 
     def begin_stream(self) -> None:
         """Call what was learnt so far the past: no offset, count or recall of it is part of the stream that begins."""
-        self._watermarks = {name: {} for name in self._scenarios}
-        self._tested = dict.fromkeys(self._scenarios, (0, 0))
-        self.examples = dict.fromkeys(self._scenarios, 0)
-        for hits in self._hits.values():
-            hits.clear()
+        for progress in self._progress.values():
+            progress.begin_stream()
 
     def succeed(self, earlier: Checkpoint) -> None:
         """Take another learner's place in its stream: what it has learnt from is past here too, its counts go on."""
-        facts = msgspec.convert(earlier.facts, Facts)
-        for name in facts.watermarks.keys() & self._number.keys():
-            self._watermarks[name] = dict(facts.watermarks[name])
-            self.examples[name] = facts.examples[name]
-            self._versions[name] = facts.versions[name]
+        for name, progress in Facts.read(earlier.facts, {}).progress.items():
+            if name in self._progress:
+                self._progress[name].succeed(progress)
 
     def _train(self, batch: TrainingBatch, users: Sequence[int]) -> None:
         if self.step == 0:
@@ -302,9 +282,10 @@ class OnlineLearner:
         history, target = batch.history[liked], batch.target[liked]
         if len(target) == 0:
             return
-        self.table.popularity.update(scenario, target, self._scenario_clocks[scenario])
+        progress = self._progress[self._scenarios[scenario]]
+        self.table.popularity.update(scenario, target, progress.clock)
         self._clock += len(target)
-        self._scenario_clocks[scenario] += len(target)
+        progress.clock += len(target)
         own = history == target[:, None]
         self._news.touch(self.table.covisitation.update(history.masked_fill(own, 0).cpu(), target.cpu(), self._clock))
         self._heads_changed = True
@@ -333,31 +314,30 @@ class OnlineLearner:
         vectors = self.table.describe_rows(rows, fresh=False)
         self._news.tell(rows)
         self._heads_changed = False
-        recall = self.recall
-        for name in self._scenarios:
-            self._versions[name] += 1
+        for progress in self._progress.values():
+            progress.version += 1
         weights = [
             Weights(
                 scenario=name,
                 lineage=self.lineage,
-                version=self._versions[name],
+                version=progress.version,
                 step=self.step,
                 published_at=self._wall_clock(),
                 clock=self._clock,
-                scenario_clock=self._scenario_clocks[number],
+                scenario_clock=progress.clock,
                 vectors_through=0,
                 published_with=list(self._scenarios),
                 trained_through={
                     f"{self._topics.events(name)}:{partition}": offset
-                    for partition, offset in sorted(self._watermarks[name].items())
+                    for partition, offset in sorted(progress.through.items())
                 },
-                recall=recall[name],
-                tested=self._tested[name][0],
-                hits=self._tested[name][1],
-                examples=self.examples[name],
-                tensors=self._models[number].dump(),
+                recall=progress.recall,
+                tested=progress.tested,
+                hits=progress.hits,
+                examples=progress.examples,
+                tensors=model.dump(),
             )
-            for number, name in enumerate(self._scenarios)
+            for (name, progress), model in zip(self._progress.items(), self._models, strict=True)
         ]
         return Publication(vectors, weights)
 
@@ -384,24 +364,18 @@ class OnlineLearner:
         """Everything as it stands, not copied."""
         facts = Facts(
             made_for=self._made_for(),
-            scenarios=list(self._scenarios),
             names=self.table.names(),
             clock=self._clock,
-            scenario_clocks=dict(zip(self._scenarios, self._scenario_clocks, strict=True)),
-            watermarks={name: list(through.items()) for name, through in self._watermarks.items()},
-            hits={name: [int(hit) for hit in hits] for name, hits in self._hits.items()},
-            tested=self._tested,
-            versions=self._versions,
+            progress=self._progress,
             lineage=self.lineage,
             step=self.step,
-            examples=self.examples,
             skipped_steps=self.skipped_steps,
             left_out=self.left_out,
             extra=dict(extra),
         )
         tensors = self._tensors()
         tensors["generator"] = self._generator.get_state()
-        return Checkpoint(tensors, msgspec.to_builtins(facts))
+        return Checkpoint(tensors, msgspec.to_builtins(facts, str_keys=True))
 
     def restore(self, folder: Path) -> Facts:
         """Go on from a checkpoint; everything is news after that, so `republish`.
@@ -435,16 +409,7 @@ class OnlineLearner:
         self._news = News(self.table)
         self._heads_changed = True
         self._clock = facts.clock
-        for number, name in enumerate(self._scenarios):
-            if name not in facts.scenarios:
-                continue
-            self._scenario_clocks[number] = facts.scenario_clocks[name]
-            self._watermarks[name] = dict(facts.watermarks[name])
-            self._hits[name].clear()
-            self._hits[name].extend(map(bool, facts.hits[name]))
-            self._tested[name] = facts.tested[name]
-            self._versions[name] = facts.versions[name]
-            self.examples[name] = facts.examples[name]
+        self._progress = {name: facts.progress.get(name, Progress()) for name in self._scenarios}
         self.lineage = facts.lineage
         self.step = facts.step
         self.skipped_steps = facts.skipped_steps
