@@ -214,10 +214,7 @@ class OnlineLearner:
         if len(tested) == 0:
             return None, tested, None
         asked = lessons.asked
-        batch = Batch(asked.history[tested], asked.gaps[tested], asked.excluded[tested])
-        clocks = Clocks(self._clock, self._scenario_clocks[scenario])
-        search = search_shelf(self.table, scenario)
-        candidates = find(self._models[scenario], self.table, scenario, clocks, batch, search, minimum=DEPTH)
+        candidates = self._find(scenario, Batch(asked.history[tested], asked.gaps[tested], asked.excluded[tested]))
         ranking = order(self._models[scenario], scenario, candidates)
         hit = (ranking.rows[:, :DEPTH] == lessons.batch.target[tested, None]).any(1)
         name = self._scenarios[scenario]
@@ -225,6 +222,15 @@ class OnlineLearner:
         before, hits = self._tested[name]
         self._tested[name] = (before + len(hit), hits + int(hit.sum()))
         return candidates, tested, ranking
+
+    def rank(self, scenario: int, questions: Batch) -> Ranking:
+        """What would be served in the scenario of this number; changes nothing."""
+        return order(self._models[scenario], scenario, self._find(scenario, questions))
+
+    def _find(self, scenario: int, questions: Batch) -> Candidates:
+        clocks = Clocks(self._clock, self._scenario_clocks[scenario])
+        search = search_shelf(self.table, scenario)
+        return find(self._models[scenario], self.table, scenario, clocks, questions, search, minimum=DEPTH)
 
     def rehearse(self, batch: TrainingBatch, epochs: int) -> None:
         """Let the tower learn again from examples that it has met, `epochs` times, each time in another order."""
