@@ -67,6 +67,26 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     examples_per_second: float | None
 
 
+Matrix = list[list[float | None]]
+"""Recall after each block (rows) on the probe set of each scenario (columns); None where there is no such set."""
+
+
+class Forgetting(msgspec.Struct, frozen=True, kw_only=True):
+    """What one model kept in the stress order; each figure is None if nothing can be said.
+
+    Attributes:
+        matrix: both of its sides in the order of `Report.blocks`.
+        forgetting: of each scenario but the last, the best recall after any earlier block minus that at the end: mean.
+        backward_transfer: of each scenario but the last, recall at the end minus that after its own block: mean.
+        final_average: recall at the end, mean over all scenarios.
+    """
+
+    matrix: Matrix
+    forgetting: float | None
+    backward_transfer: float | None
+    final_average: float | None
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """A whole evaluation.
 
@@ -77,8 +97,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         seeds: that the figures of the models are means over.
         models: by name.
         memory_megabytes: of this process at its peak.
-        forgetting: in the stress order, by model: recall on the held-out events of each scenario (columns) after each
-            scenario's block (rows), in the order of `blocks`.
+        held_out: events that are learnt by no model, in the probe sets of all scenarios.
+        blocks: in the stress order, the scenarios, as one came after the other.
+        forgetting: in the stress order, by model.
     """
 
     source: str
@@ -87,8 +108,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     seeds: list[int]
     models: dict[str, Figures]
     memory_megabytes: float
+    held_out: int = 0
     blocks: list[str] = []
-    forgetting: dict[str, list[list[float]]] = {}
+    forgetting: dict[str, Forgetting] = {}
 
 
 def figures(
