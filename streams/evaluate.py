@@ -20,13 +20,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from learner.encoder import TextEncoder
 from learner.evaluation import MODELS, Results, Stream, coverage, evaluate
-from learner.outcomes import Report, figures
+from learner.outcomes import Report, figures, ratio
 from learner.stress import forgetting, in_blocks
 from schemas.decoding import Invalid
 from schemas.errors import ExplainedError
 from schemas.items import Item
 from schemas.records import Example
 from schemas.settings import Scenario, Settings
+from streams.evaluation_sheets import OURS
 from streams.intake import Intake
 from streams.route import choose_route, look_through
 from streams.sources import History, open_history
@@ -184,17 +185,20 @@ def _report(
 ) -> Report:
     tested, events = runs[0].tested, len(stream.examples)
     blocks = [block.name for block in stream.blocks]
-    found, kept = {}, {}
-    for model in (name for name in MODELS if name in models):
+    found, kept, ratios = {}, {}, {}
+    places = {model: [np.concatenate(run.marks[model].places) for run in runs] for model in MODELS if model in models}
+    for model in places:
         marks = [run.marks[model] for run in runs]
         speed = events * len(marks) / max(1e-9, sum(each.seconds for each in marks))
         found[model] = figures(
             tested,
-            [np.concatenate(each.places) for each in marks],
+            places[model],
             names,
             sum(coverage(each, run.items) for each, run in zip(marks, runs, strict=True)) / len(runs),
             speed,
         )
+        if OURS in places and model != OURS and (against := ratio(places[OURS], places[model], tested.user)):
+            ratios[model] = against
         if blocks:
             kept[model] = forgetting([each.retention for each in marks], [names.index(block) for block in blocks])
     return Report(
@@ -204,6 +208,7 @@ def _report(
         seeds=list(range(len(runs))),
         models=found,
         memory_megabytes=_peak_memory_bytes() / 2**20,
+        ratios=ratios,
         held_out=runs[0].probes,
         blocks=blocks,
         forgetting=kept,

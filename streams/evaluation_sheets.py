@@ -10,6 +10,12 @@ from learner.outcomes import DEPTH, Report
 OURS = "headstream"
 """The model that the others are compared with."""
 
+RATIOS_NOTE = (
+    "times: the recall of headstream over that of the model in the row. The interval is of the ratio itself: in each "
+    "draw of users both were tested on the same ones. Where all of it lies above 1, headstream is better, and hardly "
+    "by chance."
+)
+
 LABEL_LENGTH = 24
 """Characters of a name that fit beside a picture."""
 
@@ -67,6 +73,8 @@ def sheets_of(report: Report) -> Iterator[Sheet]:
     models = by_recall(report)
     names = [plain(model) for model in models]
     yield Sheet("All tested events", "recall", names, _overall(report, models))
+    if report.ratios:
+        yield _ratios(report, [model for model in models if model in report.ratios])
     scenarios = scenarios_of(report)
     recalls = [[report.models[model].scenarios.get(scenario) for model in models] for scenario in scenarios]
     yield Sheet(
@@ -110,6 +118,19 @@ def _overall(report: Report, models: list[str]) -> list[Column]:
         _measure("examples/s", "ex./s", [each.examples_per_second for each in found], show=_speed),
     ]
     return columns
+
+
+def _ratios(report: Report, models: list[str]) -> Sheet:
+    found = [report.ratios[model] for model in models]
+    columns = [
+        Column("times", "times", [three_places(each.value) for each in found]),
+        Column(
+            "95\N{NO-BREAK SPACE}% interval",
+            "95 %\ninterval",
+            [f"{three_places(low)}–{three_places(high)}" for low, high in (each.interval for each in found)],
+        ),
+    ]
+    return Sheet(f"{OURS} beside each other model", "", [plain(model) for model in models], columns, RATIOS_NOTE)
 
 
 def three_places(value: float) -> str:

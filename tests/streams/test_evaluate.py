@@ -65,6 +65,9 @@ def test_the_report_has_the_models_that_were_asked_for(tmp_path: Path) -> None:
     found = msgspec.json.decode(msgspec.json.encode(report))["models"]["headstream"]
     assert 0 <= found["recall@10"] <= 1
     assert report.memory_megabytes > 0
+    for name, ratio in report.ratios.items():
+        assert name in {"popularity", "item-knn"}
+        assert ratio.value == pytest.approx(report.models["headstream"].recall / report.models[name].recall)
 
 
 def test_in_the_stress_order_the_scenarios_come_in_blocks_and_what_is_held_out_is_reported(tmp_path: Path) -> None:
