@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from learner.baselines import Baseline, DecayedPopularity, Ease, ItemKNN, Popularity, SasRec, Trial, TunedItemKNN
+from learner.lessons import Lessons, as_lessons
 from learner.online import Exam, OnlineLearner
 from learner.outcomes import COLD_USES, DEPTH, Examined
+from learner.probes import RANKED_AT_ONCE, Key, Probes
 from learner.ranking import Ranking
-from learner.replay import TrainingBatch
+from learner.replay import TrainingBatch, user_hash
+from learner.retention import Retention
 from schemas.items import Item
 from schemas.records import Example
 from schemas.settings import Settings
@@ -59,10 +62,24 @@ class Student:
 STUDENTS = (
     Student("headstream", "no-mixer"),
     Student("static-mixed", "static", learns=False),
-    Student(None, "naive", replays=False),
+    Student("naive-mixed", "naive", replays=False),
 )
 
-MODELS = ("headstream", *BASELINES, "static", "naive", "static-mixed", "no-mixer")
+MODELS = ("headstream", *BASELINES, "static", "naive", "static-mixed", "naive-mixed", "no-mixer")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A stretch of the stream, after which every probe set is ranked.
+
+    Attributes:
+        end: so many of the stream's examples lie before its end; after the warm-up.
+        completes: scenarios whose lessons are all learnt with it.
+    """
+
+    name: str
+    end: int
+    completes: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -73,12 +90,16 @@ class Stream:
         texts: the encoder's vectors of the items; (items, encoder dimension).
         examples: as SERVE makes them, each with its scenario, in the order in which they happened; at least one.
         warm: so many of the first examples are learnt from and are no test.
+        blocks: in order.
+        probes: scenario → examples that are held out: none of them is learnt from.
     """
 
     items: Sequence[Item]
     texts: Tensor
     examples: Sequence[tuple[str, Example]]
     warm: int
+    blocks: Sequence[Block] = ()
+    probes: Mapping[str, Sequence[Example]] = field(default_factory=dict)
 
 
 @dataclass
@@ -89,11 +110,13 @@ class Marks:
         places: of the wanted item in each list, from 0; `DEPTH` where it was not among so many.
         shown: rows that stood in a list.
         seconds: spent on ranking and learning, the warm-up included.
+        retention: recall on the probe sets after each block; the window of all sets is 0.
     """
 
     places: list[NDArray[np.int64]] = field(default_factory=lambda: [np.zeros(0, np.int64)])
     shown: set[int] = field(default_factory=set)
     seconds: float = 0.0
+    retention: Retention = field(default_factory=Retention)
 
     def add(self, lists: NDArray[np.int64], target: NDArray[np.int64]) -> None:
         """Mark lists of rows, best first; (tests, at least `DEPTH`)."""
@@ -108,11 +131,13 @@ class Results:
 
     Attributes:
         items: that some scenario may recommend.
+        probes: examples in all probe sets.
     """
 
     tested: Examined
     marks: dict[str, Marks]
     items: int
+    probes: int
 
 
 def evaluate(
@@ -134,7 +159,7 @@ def evaluate(
         raise ValueError(f"no such models: {', '.join(sorted(unknown))}")
     learn = msgspec.structs.replace(settings.learn, seed=seed)
     rivals = [name for name in models if name in BASELINES]
-    found: tuple[Examined, int] | None = None
+    found: tuple[Examined, int, int] | None = None
     marks: dict[str, Marks] = {}
     for student in STUDENTS:
         wanted = {student.mixed, student.neural} & set(models)
@@ -147,10 +172,10 @@ def evaluate(
         )
         classroom.run(warm_epochs, progress)
         marks |= {name: each for name, each in classroom.marks.items() if name in models}
-        found = found or (classroom.tested(), classroom.items())
+        found = found or (classroom.tested(), classroom.items(), classroom.probes())
     assert found is not None
-    tested, count = found
-    return Results(tested, marks, count)
+    tested, items, probes = found
+    return Results(tested, marks, items, probes)
 
 
 class _Classroom:
@@ -163,6 +188,7 @@ class _Classroom:
         self._learner.on_exam = self._examine
         self._learner.put_items(stream.items, stream.texts)
         self._scenarios = tuple(settings.scenarios)
+        self._history = settings.model.history
         self._rows = self._learner.table.allocated
         self._rivals = {name: BASELINES[name](self._rows, len(self._scenarios), seed) for name in rivals}
         self._users: dict[str, int] = {}
@@ -171,11 +197,16 @@ class _Classroom:
         self._warmed: list[TrainingBatch] = []
         self._known = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.bool_))]
         self.marks = {name: Marks() for name in (student.mixed, student.neural, *rivals) if name is not None}
+        self._probes = Probes()
+        self._quizzes: dict[Key, Trial] = {}
+        for number, name in enumerate(self._scenarios):
+            self._hold_out(number, stream.probes.get(name, ()))
 
     def run(self, warm_epochs: int, progress: Callable[[str, int], None]) -> None:
         examples, warm = self._stream.examples, self._stream.warm
         name = self._student.mixed or self._student.neural or ""
-        starts = sorted({*range(0, len(examples), STRETCH), warm} - {len(examples)})
+        ends = {block.end: block for block in self._stream.blocks}
+        starts = sorted({*range(0, len(examples), STRETCH), warm, *ends} - {len(examples)})
         own = 0.0
         for start, end in zip(starts, [*starts[1:], len(examples)], strict=True):
             began = time.perf_counter() - self._rivals_seconds()
@@ -187,6 +218,8 @@ class _Classroom:
             for scenario, some in by_scenario.items():
                 self._learner.learn(scenario, some)
             own += time.perf_counter() - self._rivals_seconds() - began
+            if end in ends:
+                self._test_retention(ends[end])
             progress(name, end)
         for model in (self._student.mixed, self._student.neural):
             if model is not None:
@@ -199,6 +232,9 @@ class _Classroom:
     def items(self) -> int:
         return int(self._learner.table.eligible.any(0).sum())
 
+    def probes(self) -> int:
+        return len(self._probes)
+
     def _finish_warm_up(self, epochs: int) -> None:
         if self._warmed:
             self._learner.rehearse(TrainingBatch.joined(self._warmed), epochs)
@@ -208,7 +244,7 @@ class _Classroom:
 
     def _examine(self, exam: Exam) -> None:
         """Mark the student's lists, and let the rivals answer and learn the same micro-batch."""
-        trial = self._trial(exam)
+        trial = self._trial(exam.scenario, exam.examples, exam.lessons)
         self._grow()
         tested = exam.tested.numpy()
         if self._counting and exam.ranking is not None:
@@ -228,24 +264,61 @@ class _Classroom:
         np.add.at(self._uses, trial.uses().target, 1)
 
     def _mark_student(self, ranking: Ranking, target: NDArray[np.int64]) -> None:
+        for name, lists in self._lists(ranking).items():
+            self.marks[name].add(lists.numpy(), target)
+
+    def _lists(self, ranking: Ranking) -> dict[str, Tensor]:
+        """The lists of the student's models; (n, at most all candidates)."""
+        lists = {}
         if self._student.mixed is not None:
-            self.marks[self._student.mixed].add(ranking.rows.numpy(), target)
+            lists[self._student.mixed] = ranking.rows
         if self._student.neural is not None:
             neural = ranking.neural.masked_fill(ranking.rows == 0, -torch.inf)
             best = neural.topk(min(DEPTH, neural.shape[1]), 1).indices
-            self.marks[self._student.neural].add(ranking.rows.gather(1, best).numpy(), target)
+            lists[self._student.neural] = ranking.rows.gather(1, best)
+        return lists
 
-    def _trial(self, exam: Exam) -> Trial:
-        asked, batch = exam.lessons.asked, exam.lessons.batch
-        users = [self._users.setdefault(each.user_id, len(self._users)) for each in exam.examples]
+    def _hold_out(self, scenario: int, examples: Sequence[Example]) -> None:
+        placed = [(each, row) for each in examples if (row := self._learner.table.row_of.get(each.item_id))]
+        if not placed:
+            return
+        lessons = as_lessons(self._learner.table, scenario, placed, self._history)
+        known = [each for each, _ in placed]
+        key = (scenario, 0)
+        if self._probes.hold(key, lessons, [user_hash(each.user_id) for each in known]):
+            testable = lessons.testable.nonzero().flatten().numpy()
+            self._quizzes[key] = self._trial(scenario, known, lessons).take(testable)
+
+    def _test_retention(self, block: Block) -> None:
+        """Let the student and its rivals rank all probe sets, from which none of them ever learns."""
+        recalls = self._probes.test(lambda scenario, batch: self._lists(self._learner.rank(scenario, batch)))
+        for name, rival in self._rivals.items():
+            recalls[name] = {key: self._rival_recall(rival, quiz) for key, quiz in self._quizzes.items()}
+        for name, found in recalls.items():
+            retention = self.marks[name].retention
+            retention.add(found)
+            for scenario in block.completes:
+                retention.mark_learnt((self._scenarios.index(scenario), 0))
+
+    def _rival_recall(self, rival: Baseline, quiz: Trial) -> float:
+        shelf = self._learner.table.eligible[quiz.scenario].numpy()
+        hits = 0
+        for start in range(0, len(quiz.target), RANKED_AT_ONCE):
+            part = quiz.take(np.arange(start, min(start + RANKED_AT_ONCE, len(quiz.target))))
+            hits += int((rival.rank(part, shelf)[:, :DEPTH] == part.target[:, None]).sum())
+        return hits / len(quiz.target)
+
+    def _trial(self, scenario: int, examples: Sequence[Example], lessons: Lessons) -> Trial:
+        asked, batch = lessons.asked, lessons.batch
+        users = [self._users.setdefault(each.user_id, len(self._users)) for each in examples]
         return Trial(
-            scenario=exam.scenario,
+            scenario=scenario,
             users=np.array(users, np.int64),
             history=asked.history.numpy(),
             target=batch.target.numpy(),
             weight=batch.weight.numpy(),
             excluded=asked.excluded.numpy(),
-            now=np.array([each.time for each in exam.examples]),
+            now=np.array([each.time for each in examples]),
         )
 
     def _grow(self) -> None:

@@ -234,11 +234,18 @@ class OnlineLearner:
         if len(tested) == 0:
             return None, tested, None
         asked = lessons.asked
-        batch = Batch(asked.history[tested], asked.gaps[tested], asked.excluded[tested])
+        questions = Batch(asked.history[tested], asked.gaps[tested], asked.excluded[tested])
+        candidates = self._find(scenario, questions)
+        return candidates, tested, order(self._models[scenario], candidates)
+
+    def rank(self, scenario: int, questions: Batch) -> Ranking:
+        """What would be served in the scenario of this number; changes nothing."""
+        return order(self._models[scenario], self._find(scenario, questions))
+
+    def _find(self, scenario: int, questions: Batch) -> Candidates:
         clocks = Clocks(self._clock, self._progress[self._scenarios[scenario]].clock)
         search = search_shelf(self.table, scenario)
-        candidates = find(self._models[scenario], self.table, scenario, clocks, batch, search, minimum=DEPTH)
-        return candidates, tested, order(self._models[scenario], candidates)
+        return find(self._models[scenario], self.table, scenario, clocks, questions, search, minimum=DEPTH)
 
     def rehearse(self, batch: TrainingBatch, epochs: int) -> None:
         """Let the tower learn again from examples that it has met, `epochs` times, each time in another order."""

@@ -67,6 +67,37 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     examples_per_second: float | None
 
 
+class Ratio(msgspec.Struct, frozen=True, kw_only=True):
+    """The recall of one model over that of another.
+
+    Attributes:
+        interval: 95 % by bootstrap over users, both models tested on the same ones each time.
+    """
+
+    value: float
+    interval: tuple[float, float]
+
+
+Matrix = list[list[float | None]]
+"""Recall after each block (rows) on the probe set of each scenario (columns); None where there is no such set."""
+
+
+class Forgetting(msgspec.Struct, frozen=True, kw_only=True):
+    """What one model kept in the stress order; each figure is None if nothing can be said.
+
+    Attributes:
+        matrix: both of its sides in the order of `Report.blocks`.
+        forgetting: of each scenario but the last, the best recall after any earlier block minus that at the end: mean.
+        backward_transfer: of each scenario but the last, recall at the end minus that after its own block: mean.
+        final_average: recall at the end, mean over all scenarios.
+    """
+
+    matrix: Matrix
+    forgetting: float | None
+    backward_transfer: float | None
+    final_average: float | None
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """A whole evaluation.
 
@@ -76,9 +107,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         tested: events that were a test: after the warm-up, of items that could have been shown.
         seeds: that the figures of the models are means over.
         models: by name.
+        ratios: of the recall of headstream to that of each other model, by the other's name; without those that found
+            nothing.
         memory_megabytes: of this process at its peak.
-        forgetting: in the stress order, by model: recall on the held-out events of each scenario (columns) after each
-            scenario's block (rows), in the order of `blocks`.
+        held_out: events that are learnt by no model, in the probe sets of all scenarios.
+        blocks: in the stress order, the scenarios, as one came after the other.
+        forgetting: in the stress order, by model.
     """
 
     source: str
@@ -87,8 +121,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     seeds: list[int]
     models: dict[str, Figures]
     memory_megabytes: float
+    ratios: dict[str, Ratio] = {}
+    held_out: int = 0
     blocks: list[str] = []
-    forgetting: dict[str, list[list[float]]] = {}
+    forgetting: dict[str, Forgetting] = {}
 
 
 def figures(
@@ -133,15 +169,51 @@ def interval(hit: NDArray[np.float64], user: NDArray[np.int64], seed: int = 0) -
     """
     if not len(hit):
         return 0.0, 0.0
+    low, high = np.percentile(_recalls(hit[:, None], user, seed)[:, 0], [2.5, 97.5])
+    return float(low), float(high)
+
+
+def ratio(
+    ours: Sequence[NDArray[np.int64]], theirs: Sequence[NDArray[np.int64]], user: NDArray[np.int64], seed: int = 0
+) -> Ratio | None:
+    """How many times their recall ours is.
+
+    Where one of them does well the other mostly does too, so this says more than where their two intervals lie.
+
+    Args:
+        ours, theirs: places as `figures` takes them.
+
+    Returns:
+        None if theirs is nothing.
+    """
+    hits = np.stack([(np.stack(each) < DEPTH).mean(0) for each in (ours, theirs)], 1)  # (n, 2)
+    mine, other = hits.sum(0)
+    if not other:
+        return None
+    recalls = _recalls(hits, user, seed)
+    found = recalls[recalls[:, 1] > 0]  # next to nothing may be nothing for some users
+    low, high = np.percentile(found[:, 0] / found[:, 1], [2.5, 97.5])
+    return Ratio(value=float(mine / other), interval=(float(low), float(high)))
+
+
+def _recalls(hits: NDArray[np.float64], user: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+    """Recalls of models for the users as they are drawn anew.
+
+    Args:
+        hits: of each model at each event; (n, models).
+
+    Returns:
+        (RESAMPLES, models).
+    """
     names, number = np.unique(user, return_inverse=True)
-    events, hits = np.bincount(number), np.bincount(number, weights=hit)
+    events = np.bincount(number)
+    by_user = np.stack([np.bincount(number, weights=hit) for hit in hits.T], 1)  # (users, models)
     generator, chance = np.random.default_rng(seed), np.full(len(names), 1 / len(names))
-    recalls = np.zeros(RESAMPLES)
+    recalls = np.zeros((RESAMPLES, hits.shape[1]))
     for resample in range(RESAMPLES):  # one at a time: all of them at once would be gigabytes for a million users
         drawn = generator.multinomial(len(names), chance)
-        recalls[resample] = drawn @ hits / (drawn @ events)
-    low, high = np.percentile(recalls, [2.5, 97.5])
-    return float(low), float(high)
+        recalls[resample] = drawn @ by_user / (drawn @ events)
+    return recalls
 
 
 def _mean(values: NDArray[np.float64] | NDArray[np.bool_]) -> float | None:

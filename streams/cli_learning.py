@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,6 +15,9 @@ def evaluate(
     source: Annotated[str, typer.Argument(help="movielens:FOLDER, or a .jsonl, .csv or .parquet file (also .gz).")],
     models: Annotated[str | None, typer.Option(help="Some of them only, with commas between; else all.")] = None,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Runs, whose figures are averaged.")] = 1,
+    order: Annotated[
+        Literal["time", "stress"], typer.Option(help="As it happened, or one scenario after the other.")
+    ] = "time",
     scenario: Annotated[str | None, typer.Option(help="Put all events into this scenario.")] = None,
     event: Annotated[str | None, typer.Option(help="Take all events for this kind.")] = None,
     items: Annotated[Path | None, typer.Option(help="File of items; else items.* beside the events.")] = None,
@@ -29,7 +32,10 @@ def evaluate(
     is needed. The first 30 % of the events are learnt from and are no test.
 
     Models: headstream, popularity, decayed-popularity, item-knn, item-knn-tuned,
-    ease, sasrec-warm, static, naive, static-mixed, no-mixer.
+    ease, sasrec-warm, static, naive, static-mixed, naive-mixed, no-mixer.
+
+    With --order stress the scenarios come in one block each after the first 30 %,
+    the smallest first; a tenth of each is held out, and ranked after every block.
 
     Example: [cyan]headstream evaluate movielens:ml-100k --models headstream,popularity,item-knn[/]
     """
@@ -53,6 +59,7 @@ def evaluate(
         limit=limit,
         models=MODELS if models is None else [name.strip() for name in models.split(",")],
         seeds=seeds,
+        order=order,
         progress=errors,
     )
     if output is not None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -19,12 +20,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from learner.encoder import TextEncoder
 from learner.evaluation import MODELS, Results, Stream, coverage, evaluate
-from learner.outcomes import Report, figures
+from learner.outcomes import Report, figures, ratio
+from learner.stress import forgetting, in_blocks
 from schemas.decoding import Invalid
 from schemas.errors import ExplainedError
 from schemas.items import Item
 from schemas.records import Example
 from schemas.settings import Scenario, Settings
+from streams.evaluation_sheets import OURS
 from streams.intake import Intake
 from streams.route import choose_route, look_through
 from streams.sources import History, open_history
@@ -81,6 +84,7 @@ def evaluate_source(
     limit: int | None = None,
     models: Sequence[str] = MODELS,
     seeds: int = 1,
+    order: Literal["time", "stress"] = "time",
     progress: Console | None = None,
 ) -> Report:
     """Test models on a history, each event before it is learnt from.
@@ -91,7 +95,8 @@ def evaluate_source(
         event: take all events for this kind.
         limit: rows of events to read at most.
         models: some of `MODELS`.
-        seeds: runs, from seed 0; the figures are means over them.
+        order: of the events after the warm-up; "stress" is that of `in_blocks`.
+        seeds: runs, from seed 0; the figures are means over them. All have the same probe sets.
 
     Raises:
         ExplainedError: it cannot be done.
@@ -106,13 +111,16 @@ def evaluate_source(
             raise NothingToTest(history.name, read.refused)
         texts = encode_texts(TextEncoder(settings.model.encoder), read.items, track)
         stream = Stream(read.items, texts, read.examples, round(WARM_SHARE * len(read.examples)))
+        if order == "stress":
+            stream = in_blocks(stream)
+        count = len(stream.examples)
         runs = [
-            evaluate(read.settings, stream, models, seed, WARM_EPOCHS, _tracker(track, seed, seeds, len(read.examples)))
+            evaluate(read.settings, stream, models, seed, WARM_EPOCHS, _tracker(track, seed, seeds, count))
             for seed in range(seeds)
         ]
     if not len(runs[0].tested.user):
         raise NothingToTest(history.name, read.refused)
-    return _report(history.name, read, models, runs)
+    return _report(history.name, list(read.settings.scenarios), stream, models, runs)
 
 
 def read_examples(settings: Settings, history: History, scenario: str | None, limit: int | None) -> Examples:
@@ -172,26 +180,38 @@ def _tracker(track: Progress, seed: int, seeds: int, examples: int) -> Callable[
     return progress
 
 
-def _report(source: str, read: Examples, models: Sequence[str], runs: Sequence[Results]) -> Report:
-    tested, names = runs[0].tested, list(read.settings.scenarios)
-    found = {}
-    for model in (name for name in MODELS if name in models):
+def _report(
+    source: str, names: Sequence[str], stream: Stream, models: Sequence[str], runs: Sequence[Results]
+) -> Report:
+    tested, events = runs[0].tested, len(stream.examples)
+    blocks = [block.name for block in stream.blocks]
+    found, kept, ratios = {}, {}, {}
+    places = {model: [np.concatenate(run.marks[model].places) for run in runs] for model in MODELS if model in models}
+    for model in places:
         marks = [run.marks[model] for run in runs]
-        speed = len(read.examples) * len(marks) / max(1e-9, sum(each.seconds for each in marks))
+        speed = events * len(marks) / max(1e-9, sum(each.seconds for each in marks))
         found[model] = figures(
             tested,
-            [np.concatenate(each.places) for each in marks],
+            places[model],
             names,
             sum(coverage(each, run.items) for each, run in zip(marks, runs, strict=True)) / len(runs),
             speed,
         )
+        if OURS in places and model != OURS and (against := ratio(places[OURS], places[model], tested.user)):
+            ratios[model] = against
+        if blocks:
+            kept[model] = forgetting([each.retention for each in marks], [names.index(block) for block in blocks])
     return Report(
         source=source,
-        events=len(read.examples),
+        events=events,
         tested=len(tested.user),
         seeds=list(range(len(runs))),
         models=found,
         memory_megabytes=_peak_memory_bytes() / 2**20,
+        ratios=ratios,
+        held_out=runs[0].probes,
+        blocks=blocks,
+        forgetting=kept,
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, TypedDict
 
-from learner.outcomes import DEPTH, Report
+from learner.outcomes import DEPTH, Matrix, Report
 from streams.evaluation_sheets import OURS, by_recall, forgetful, scenarios_of, short, three_places
 
 if TYPE_CHECKING:
@@ -185,11 +185,10 @@ def _draw_forgetting(report: Report) -> Figure:
     # A number of three places and its margins in each cell.
     width, height = max(2.0, 0.46 * len(blocks)), max(1.0, 0.28 * len(blocks))
     figure = _new_figure(across * width + 1.8, down * (height + 0.35) + 1.5)
-    highest = (
-        max((recall for model in models for row in report.forgetting[model] for recall in row), default=0.0) or 1.0
-    )
+    cells = [cell for model in models for row in report.forgetting[model].matrix for cell in row]
+    highest = max((recall for recall in cells if recall is not None), default=0.0) or 1.0
     for number, (axes, model) in enumerate(zip(_panels(figure, len(models)), models, strict=True)):
-        _draw_matrix(axes, report.forgetting[model], highest)
+        _draw_matrix(axes, report.forgetting[model].matrix, highest)
         axes.set_title(short(model), loc="left")
         axes.set_xticks(
             [place + 0.5 for place in range(len(blocks))], blocks, rotation=40, ha="right", rotation_mode="anchor"
@@ -201,19 +200,20 @@ def _draw_forgetting(report: Report) -> Figure:
     return figure
 
 
-def _draw_matrix(axes: Axes, matrix: list[list[float]], highest: float) -> None:
+def _draw_matrix(axes: Axes, matrix: Matrix, highest: float) -> None:
     from matplotlib.patches import Rectangle
 
     # Rectangles and not an image, so that the page has them sharp at every size.
-    axes.pcolormesh(matrix, cmap="cividis", vmin=0, vmax=highest)
+    axes.pcolormesh(
+        [[nan if recall is None else recall for recall in row] for row in matrix], cmap="cividis", vmin=0, vmax=highest
+    )
     axes.invert_yaxis()
     axes.spines[:].set_visible(False)
     for row, recalls in enumerate(matrix):
         for column, recall in enumerate(recalls):
-            shade = "white" if recall < 0.5 * highest else "black"
-            axes.text(
-                column + 0.5, row + 0.5, three_places(recall), ha="center", va="center", fontsize=7.5, color=shade
-            )
+            shade = INK if recall is None else "white" if recall < 0.5 * highest else "black"
+            text = "-" if recall is None else three_places(recall)
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7.5, color=shade)
             if row == column:
                 axes.add_patch(Rectangle((column + 0.06, row + 0.08), 0.88, 0.84, fill=False, edgecolor=shade))
 

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 from learner.outcomes import DEPTH, Report
 
 OURS = "headstream"
 """The model that the others are compared with."""
 
+RATIOS_NOTE = (
+    "times: the recall of headstream over that of the model in the row. The interval is of the ratio itself: in each "
+    "draw of users both were tested on the same ones. Where all of it lies above 1, headstream is better, and hardly "
+    "by chance."
+)
+
 LABEL_LENGTH = 24
 """Characters of a name that fit beside a picture."""
 
 FORGETTING_NOTE = (
-    "The scenarios came one block after the other. mean forgetting: recall right after a scenario's own block minus "
-    "its recall at the end, mean over all but the last; less is better. final average: recall at the end, mean of all."
+    "After the warm-up the scenarios came in one block each, the smallest first. After each block all were tested on "
+    "events that no model ever learns. forgetting: of each scenario but the last, the best recall after an earlier "
+    "block minus that at the end, mean; less is better. backward transfer: of the same, recall at the end minus that "
+    "after its own block; more is better. final average: recall at the end, mean of all scenarios."
 )
 
 
@@ -57,6 +64,8 @@ def facts(report: Report) -> str:
     seeds = ", ".join(map(str, report.seeds))
     averaged = f"mean over seeds {seeds}" if len(report.seeds) > 1 else f"seed {seeds}"
     counts = f"{report.events:,} events, {report.tested:,} of them tested"
+    if report.held_out:
+        counts += f", and {report.held_out:,} held out"
     return f"{counts}; {averaged}; {report.memory_megabytes:,.0f} MB of memory at the peak"
 
 
@@ -64,6 +73,8 @@ def sheets_of(report: Report) -> Iterator[Sheet]:
     models = by_recall(report)
     names = [plain(model) for model in models]
     yield Sheet("All tested events", "recall", names, _overall(report, models))
+    if report.ratios:
+        yield _ratios(report, [model for model in models if model in report.ratios])
     scenarios = scenarios_of(report)
     recalls = [[report.models[model].scenarios.get(scenario) for model in models] for scenario in scenarios]
     yield Sheet(
@@ -74,10 +85,11 @@ def sheets_of(report: Report) -> Iterator[Sheet]:
     )
     if report.forgetting:
         models = forgetful(report)
-        matrices = [report.forgetting[model] for model in models]
+        kept = [report.forgetting[model] for model in models]
         columns = [
-            _measure("mean forgetting", "mean\nforgetting", list(map(mean_forgetting, matrices)), best=min),
-            _measure("final average", "final\naverage", [fmean(matrix[-1]) for matrix in matrices]),
+            _measure("forgetting", "forget-\nting", [each.forgetting for each in kept], best=min),
+            _measure("backward transfer", "backward\ntransfer", [each.backward_transfer for each in kept]),
+            _measure("final average", "final\naverage", [each.final_average for each in kept]),
         ]
         yield Sheet("Forgetting", "forgetting", [plain(model) for model in models], columns, FORGETTING_NOTE)
 
@@ -108,21 +120,17 @@ def _overall(report: Report, models: list[str]) -> list[Column]:
     return columns
 
 
-def mean_forgetting(matrix: list[list[float]]) -> float | None:
-    """Recall right after a scenario's block minus recall at the end, mean over all scenarios but the last.
-
-    Lopez-Paz and Ranzato 2017, Gradient episodic memory, https://arxiv.org/abs/1706.08840 (there as backward transfer,
-    with the other sign).
-
-    Args:
-        matrix: recall after each block (rows) on each scenario (columns), both in the same order.
-
-    Returns:
-        None if there are no two blocks.
-    """
-    if len(matrix) < 2:
-        return None
-    return fmean(matrix[number][number] - matrix[-1][number] for number in range(len(matrix) - 1))
+def _ratios(report: Report, models: list[str]) -> Sheet:
+    found = [report.ratios[model] for model in models]
+    columns = [
+        Column("times", "times", [three_places(each.value) for each in found]),
+        Column(
+            "95\N{NO-BREAK SPACE}% interval",
+            "95 %\ninterval",
+            [f"{three_places(low)}–{three_places(high)}" for low, high in (each.interval for each in found)],
+        ),
+    ]
+    return Sheet(f"{OURS} beside each other model", "", [plain(model) for model in models], columns, RATIOS_NOTE)
 
 
 def three_places(value: float) -> str:

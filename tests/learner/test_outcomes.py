@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from learner.outcomes import DEPTH, Examined, figures, interval
+from learner.outcomes import DEPTH, Examined, figures, interval, ratio
 
 MISSED = DEPTH
 
@@ -65,3 +65,34 @@ def test_an_interval_holds_the_recall_and_is_wider_where_few_users_decide() -> N
 
 def test_users_who_are_all_alike_leave_no_doubt() -> None:
     assert interval(np.ones(10), np.arange(10)) == (1.0, 1.0)
+
+
+def test_a_ratio_is_that_of_the_recalls_over_all_seeds() -> None:
+    ours = [np.array([0, 0, MISSED, 3]), np.array([0, 0, MISSED, MISSED])]
+    theirs = [np.array([1, MISSED, MISSED, MISSED]), np.array([1, MISSED, MISSED, 4])]
+    found = ratio(ours, theirs, np.arange(4))
+    assert found is not None
+    assert found.value == pytest.approx((5 / 8) / (3 / 8))
+    assert found.interval[0] <= found.value <= found.interval[1]
+
+
+def test_a_model_that_found_nothing_has_no_ratio_and_its_rival_may_have_found_nothing() -> None:
+    some, none = [np.array([0, MISSED])], [np.array([MISSED, MISSED])]
+    assert ratio(some, none, np.arange(2)) is None
+    found = ratio(none, some, np.arange(2))
+    assert found is not None
+    assert (found.value, found.interval) == (0.0, (0.0, 0.0))
+
+
+def test_models_that_are_right_together_leave_less_doubt_of_their_ratio_than_of_their_recalls() -> None:
+    generator = np.random.default_rng(0)
+    user = np.repeat(np.arange(100), 20)
+    easy = np.repeat(generator.random(100), 20) > generator.random(2000)  # some users are easy for everybody
+    theirs = np.where(easy, 0, MISSED)
+    ours = np.where(easy | (generator.random(2000) < 0.1), 0, MISSED)
+    found = ratio([ours], [theirs], user)
+    assert found is not None
+    (mine_low, mine_high), (low, high) = (interval((each < DEPTH).astype(float), user) for each in (ours, theirs))
+    assert mine_low < high
+    assert 1.0 < found.interval[0] < found.value < found.interval[1]
+    assert found.interval[1] - found.interval[0] < mine_high / low - mine_low / high

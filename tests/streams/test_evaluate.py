@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from learner.evaluation import MODELS
+from learner.outcomes import Report
 from schemas.packed import unpack
 from schemas.settings import Learn, Model, Scenario, Settings
 from streams.cli import app
@@ -64,6 +65,40 @@ def test_the_report_has_the_models_that_were_asked_for(tmp_path: Path) -> None:
     found = msgspec.json.decode(msgspec.json.encode(report))["models"]["headstream"]
     assert 0 <= found["recall@10"] <= 1
     assert report.memory_megabytes > 0
+    for name, ratio in report.ratios.items():
+        assert name in {"popularity", "item-knn"}
+        assert ratio.value == pytest.approx(report.models["headstream"].recall / report.models[name].recall)
+
+
+def test_in_the_stress_order_the_scenarios_come_in_blocks_and_what_is_held_out_is_reported(tmp_path: Path) -> None:
+    report = evaluate_source(
+        SETTINGS, history(tmp_path), models=["headstream", "naive-mixed", "popularity"], order="stress"
+    )
+    assert set(report.blocks) == {"shop", "video"}
+    assert report.held_out > 0
+    assert report.events + report.held_out == 120
+    assert set(report.forgetting) == {"headstream", "naive-mixed", "popularity"}
+    for kept in report.forgetting.values():
+        assert [len(row) for row in kept.matrix] == [2, 2]
+        first, last = (row[0] for row in kept.matrix)
+        assert first is not None
+        assert last is not None
+        assert kept.forgetting == pytest.approx(first - last)
+        assert kept.backward_transfer == pytest.approx(last - first)
+        assert kept.final_average == pytest.approx((last + (kept.matrix[1][1] or 0)) / 2)
+    again = msgspec.json.decode(msgspec.json.encode(report), type=Report)
+    assert again.forgetting == report.forgetting
+
+
+def test_in_the_order_of_time_nothing_is_held_out(tmp_path: Path) -> None:
+    report = evaluate_source(SETTINGS, history(tmp_path), models=["popularity"])
+    assert (report.events, report.held_out, report.blocks, report.forgetting) == (120, 0, [], {})
+
+
+def test_an_order_that_does_not_exist_is_named_with_those_that_do(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["evaluate", history(tmp_path), "--order", "size"])
+    assert done.exit_code == 2
+    assert all(word in done.output for word in ("--order", "size", "time", "stress"))
 
 
 def test_examples_hold_the_history_as_serving_would_have_seen_it(tmp_path: Path) -> None:

@@ -28,9 +28,9 @@ def test_the_page_has_every_table_with_every_figure(tmp_path: Path) -> None:
             ["popularity", "0.200", "-"],
         ],
         "Forgetting": [
-            ["model", "mean forgetting", "final average"],
-            ["headstream", "0.150", "0.500"],
-            ["popularity", "0.000", "0.200"],
+            ["model", "forgetting", "backward transfer", "final average"],
+            ["headstream", "0.150", "-0.150", "0.500"],
+            ["popularity", "0.000", "0.000", "0.200"],
         ],
     }  # fmt: skip
 
@@ -39,7 +39,7 @@ def test_the_best_of_each_column_is_strong_on_the_page(tmp_path: Path) -> None:
     assert page(stressed(three_models()), tmp_path).strong == [
         "0.360", "0.180", "0.120", "0.090", "0.260", "0.360", "0.460", "0.200", "0.880", "250k",
         "0.450",
-        "0.500", "0.000",
+        "0.500", "0.000", "0.000",
     ]  # fmt: skip
 
 
@@ -50,6 +50,12 @@ def test_the_page_says_what_was_evaluated_and_how_to_read_it(tmp_path: Path) -> 
     assert "first a test, then a lesson" in text
     assert "among the 10 that the model would have shown" in text
     assert "drawn anew 1,000 times" in text
+
+
+def test_the_page_says_how_many_events_were_held_out_and_what_forgetting_is(tmp_path: Path) -> None:
+    text = page(stressed(three_models()), tmp_path).text
+    assert "81,234 of them tested, and 4,321 held out" in text
+    assert "one block each, the smallest first" in text
 
 
 def test_the_page_without_forgetting_does_not_speak_of_it(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from learner.outcomes import Report
+from learner.outcomes import Forgetting, Report
 from streams.evaluation_pictures import write_pictures
-from tests.streams.reports import eleven_models, figures, hostile_report, page, printed, report, three_models
+from tests.streams.reports import eleven_models, figures, hostile_report, kept, page, printed, report, three_models
+
+UNTESTED = Forgetting(matrix=[[None] * 2] * 2, forgetting=None, backward_transfer=None, final_average=None)
 
 
 def size(picture: Path) -> tuple[int, int]:
@@ -44,9 +46,12 @@ def test_there_is_no_picture_of_forgetting_that_was_not_measured(tmp_path: Path)
         report({"headstream": figures(0.25, {"shop": 0.25})}),
         report({"headstream": figures(0.0, {"shop": None, "news": None})}),
         report({"headstream": figures(0.3, {"shop": 0.3}, curve={"shop": [None, 0.3, None, 0.2, 0.4]})}),
-        report({"headstream": figures(0.3, {"shop": 0.3})}, blocks=("shop",), forgetting={"headstream": [[0.3]]}),
+        report({"headstream": figures(0.3, {"shop": 0.3})}, blocks=("shop",), forgetting={"headstream": kept([[0.3]])}),
+        report(
+            {"headstream": figures(0.3, {"shop": 0.3})}, blocks=("shop", "news"), forgetting={"headstream": UNTESTED}
+        ),
     ],
-    ids=["hostile names", "one model", "no events", "gaps", "one block"],
+    ids=["hostile names", "one model", "no events", "gaps", "one block", "nothing held out"],
 )
 def test_pictures_and_page_are_made_of_whatever_was_found(found: Report, tmp_path: Path) -> None:
     for path in write_pictures(found, tmp_path):

@@ -80,10 +80,10 @@ def test_forgetting_is_printed_if_it_was_measured_and_less_of_it_is_better() -> 
     text = printed(stressed(three_models()))
     rows = lines(text.partition("Forgetting\n")[2])[:4]
     assert rows == [
-        ["mean", "final"],
-        ["model", "forgetting", "average"],
-        ["headstream", "0.150", "0.500"],
-        ["popularity", "0.000", "0.200"],
+        ["forget-", "backward", "final"],
+        ["model", "ting", "transfer", "average"],
+        ["headstream", "0.150", "-0.150", "0.500"],
+        ["popularity", "0.000", "0.000", "0.200"],
     ]
     assert "Forgetting" not in printed(report(three_models()))
 
