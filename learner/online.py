@@ -151,7 +151,8 @@ class OnlineLearner:
                 rows[row] = number
         if not rows:
             return []
-        self._texts.put(list(rows), texts[list(rows.values())].to(self._device))
+        if self._texts.put(list(rows), texts[list(rows.values())].to(self._device)):
+            self._news.suspect(torch.arange(self.table.allocated, device=self._device))
         for number in rows.values():
             item = items[number]
             named = self._scenarios if item.scenarios is None else item.scenarios

@@ -10,6 +10,9 @@ from torch import Tensor
 from learner.items import ItemTable
 from learner.projection import Projection
 
+ENOUGH_TEXTS = 20_000
+"""Their principal directions are those of any number of texts; what is kept until then is bounded by it."""
+
 
 class ItemTexts:
     """An item's vector is its projected text plus what was learnt of it; this owns the first part.
@@ -24,17 +27,21 @@ class ItemTexts:
         self._texts: dict[int, Tensor] = {}
         self._settled = False
 
-    def put(self, rows: Sequence[int], texts: Tensor) -> None:
+    def put(self, rows: Sequence[int], texts: Tensor) -> bool:
         """Take these texts for these items, new or changed; what was learnt of them stays.
 
         Args:
             rows: each once.
             texts: a zero vector is no text, and so is one that is not finite; (n, encoder_dimension).
+
+        Returns:
+            Whether the vectors of other items changed too: the projection settles once there are `ENOUGH_TEXTS`.
         """
         texts = texts.where(texts.isfinite().all(dim=1, keepdim=True), 0.0)
         if not self._settled:
             self._texts.update(zip(rows, texts.clone(), strict=True))
         self._replace(rows, texts)
+        return len(self._texts) >= ENOUGH_TEXTS and self.settle()
 
     def settle(self) -> bool:
         """Fit the projection to the texts known by now, once and for all.

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import torch
 
+from learner import texts
 from learner.checkpoint import CheckpointMismatch, read_checkpoint
 from learner.items import ItemTable
 from learner.online import Exam, OnlineLearner
@@ -359,6 +360,18 @@ def test_the_first_step_fits_the_projection_and_tells_every_vector_anew() -> Non
     learner.put_items([Item(item_id="twin")], random_texts(len(names))[50:51])
     twin, fiftieth = learner.table.rows(["twin", "item-50"])
     assert_near(learner.table.vectors[twin], learner.table.vectors[fiftieth])
+
+
+def test_enough_texts_fit_the_projection_before_any_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "ENOUGH_TEXTS", 80)
+    learner = small_learner()
+    names = [f"item-{number}" for number in range(100)]
+    put(learner, names[:70])
+    assert learner.publish() is None
+    learner.put_items([Item(item_id=name) for name in names[70:]], random_texts(30, seed=1))
+    publication = learner.publish()
+    assert publication is not None
+    assert {record.item_id for record in publication.vectors} == set(names[:70])
 
 
 def test_a_publication_says_where_it_stands() -> None:

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from learner import texts as texts_module
 from learner.items import ItemTable
 from learner.projection import FEWEST_TEXTS, ITEM_NORM, Projection
 from learner.texts import ItemTexts
@@ -111,6 +112,18 @@ def test_the_projection_settles_once() -> None:
     texts.put([table.add(f"late-{number}") for number in range(100)], random_texts(100, seed=3))
     assert not texts.settle()
     assert torch.equal(table.vectors[rows], before[rows])
+
+
+def test_the_projection_settles_by_itself_once_there_are_enough_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts_module, "ENOUGH_TEXTS", 80)
+    table, texts, rows = known(79)
+    before = table.vectors.clone()
+    row = table.add("the eightieth")
+    assert texts.put([row], random_texts(1, seed=4))
+    assert not torch.equal(table.vectors[rows], before[rows])
+    assert "texts" not in texts.state()
+    assert not texts.settle()
+    assert not texts.put([table.add("one more")], random_texts(1, seed=5))
 
 
 def test_a_text_that_is_not_finite_is_no_text() -> None:
