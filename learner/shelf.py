@@ -21,7 +21,7 @@ def search_shelf(table: ItemTable, scenario: int) -> Search:
         rows = eligible.nonzero().flatten()  # (n,), ascending
         if len(rows) == 0:
             return rows.expand(len(queries), 0), queries.new_zeros(len(queries), 0)
-        scores = (queries @ table.vectors.T)[:, rows] + table.bias[scenario, rows]  # (b, n)
+        scores = torch.addmm(table.bias[scenario].index_select(0, rows), queries, table.vectors.index_select(0, rows).T)
         if excluded is not None:
             place = torch.searchsorted(rows, excluded).clamp_max(len(rows) - 1)
             banned = torch.zeros_like(scores, dtype=torch.bool)
