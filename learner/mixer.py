@@ -23,6 +23,9 @@ FEATURES = (
     "history",
     "similarity",
     "gap",
+    "newest",
+    "own",
+    "own_gap",
 )
 """What `learner.ranking` measures of each candidate, in this order; each is scaled to a few units around zero."""
 

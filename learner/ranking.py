@@ -224,9 +224,11 @@ def find(
     found = rows > 0
     vectors = _at(table.vectors, rows)  # (b, c, d)
     mean = functional.normalize(profile(items, present), dim=1)
-    by_query, by_mean = torch.bmm(torch.stack([queries, mean], dim=1), vectors.mT).unbind(1)  # (b, c) each
+    newest = functional.normalize(items[:, -1], dim=1)
+    asked = torch.stack([queries, mean, newest], dim=1)
+    by_query, by_mean, by_newest = torch.bmm(asked, vectors.mT).unbind(1)  # (b, c) each
     neural = by_query + _at(table.bias[scenario], rows)
-    similarity = by_mean / vectors.norm(dim=2).clamp_min(1e-6)
+    norm = vectors.norm(dim=2).clamp_min(1e-6)
     signals = covisited.at(on_host).to(device)  # (b, c, 4)
     shares = (signals / signals.sum(1, keepdim=True).clamp_min(1e-9) + LEAST_SHARE).log() + 5.0
     popularity = table.popularity.log_popularity(scenario, rows, clocks.scenario_clock)  # (b, c, 2)
@@ -240,8 +242,10 @@ def find(
     features[..., 7] = count.log1p() - 3.0
     features[..., 8] = signals[..., 0] > 0
     features[..., 9] = present.sum(1, keepdim=True).float().log1p() - 2.5
-    features[..., 10] = 3.0 * similarity
+    features[..., 10] = 3.0 * by_mean / norm
     features[..., 11] = (batch.gaps[:, -1:] - 6.0) / 4.0
+    features[..., 12] = 3.0 * by_newest / norm
+    features[..., 13:15] = _own_use(on_host, batch.history.cpu(), batch.gaps.cpu()).to(device)
     return Candidates(rows, neural, origin.to(device), features.masked_fill_(~found[..., None], 0.0))
 
 
@@ -324,6 +328,33 @@ def _keep(
                 origin[user, places[at] - 1 - banned] |= bits[column]
         widest = max(widest, width)
     return widest
+
+
+def _own_use(rows: Tensor, history: Tensor, gaps: Tensor) -> Tensor:
+    """Whether the user's own history holds a candidate, and how long ago they used it last; both 0 where it does not.
+
+    Args:
+        rows: (batch, c), int64.
+        history, gaps: as in `Batch`.
+
+    Returns:
+        (batch, c, 2), float32.
+    """
+    own = np.zeros((*rows.shape, 2), np.float32)
+    _note_own_use(rows.numpy(), history.numpy(), gaps.numpy(), own)
+    return torch.from_numpy(own)
+
+
+@compiled
+def _note_own_use(rows: Integers, history: Integers, gaps: Integers, own: NDArray[np.float32]) -> None:
+    for user in range(len(rows)):
+        for column in range(rows.shape[1]):
+            row = rows[user, column]
+            for place in range(history.shape[1] - 1, -1, -1):
+                if row and history[user, place] == row:
+                    own[user, column, 0] = 1.0
+                    own[user, column, 1] = (gaps[user, place] - 12.0) / 6.0
+                    break
 
 
 @torch.no_grad()

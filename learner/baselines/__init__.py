@@ -1,6 +1,6 @@
 """The rivals: recommenders of the literature that `evaluate` runs beside Headstream, on the same events in one pass."""
 
-from learner.baselines.ease import CatalogueTooLarge, Ease
+from learner.baselines.ease import Ease
 from learner.baselines.knn import ItemKNN
 from learner.baselines.popularity import DecayedPopularity, Popularity
 from learner.baselines.sasrec import SasRec
@@ -9,7 +9,6 @@ from learner.baselines.tuned_knn import RowUnknown, TunedItemKNN
 
 __all__ = [
     "Baseline",
-    "CatalogueTooLarge",
     "DecayedPopularity",
     "Ease",
     "ItemKNN",

@@ -9,23 +9,6 @@ import numpy as np
 from learner.baselines.trial import DEPTH, Flags, Floats, Rows, Trial, best, most_used_first, with_room
 
 
-class CatalogueTooLarge(ValueError):
-    """More items are in use than EASE can solve for.
-
-    Attributes:
-        items: in use.
-        limit: how many may be.
-    """
-
-    def __init__(self, items: int, limit: int) -> None:
-        super().__init__(
-            f"{items} items are in use, but EASE inverts a matrix of items by items and was made for at most {limit}; "
-            "leave it out, or give it a higher limit: time grows with its cube, memory (about 32 bytes) with its square"
-        )
-        self.items = items
-        self.limit = limit
-
-
 class Ease:
     """EASE, refit on all users every `refit` uses.
 
@@ -34,19 +17,21 @@ class Ease:
 
         B[h, c] = -P[h, c] / P[c, c],    score(c) = sum over all items h that the user ever used of B[h, c]
 
-    An item unknown at the last fit scores 0. Of equal scores the more used item comes first, then the lower row.
+    Solving takes time with the cube of the items and memory (about 32 bytes each) with their square, so that only the
+    most used take part. Any other item, and one unknown at the last fit, scores 0. Of equal scores the more used item
+    comes first, then the lower row.
     Steck 2019, Embarrassingly shallow autoencoders for sparse data, https://arxiv.org/abs/1905.03375.
     """
 
     def __init__(
-        self, rows: int, *, refit: int = 5000, regularisation: float = 250.0, limit: int = 5000, depth: int = DEPTH
+        self, rows: int, *, refit: int = 5000, regularisation: float = 250.0, limit: int = 3000, depth: int = DEPTH
     ) -> None:
         """Make a model that knows nothing yet.
 
         Args:
             refit: uses after which the weights are solved anew.
             regularisation: the paper's lambda, in users: co-uses that are few beside it count for little.
-            limit: items in use, at most.
+            limit: items that take part, at most.
         """
         self._uses = np.zeros(rows, np.int64)
         self._past: defaultdict[int, set[int]] = defaultdict(set)
@@ -70,15 +55,9 @@ class Ease:
         return best(scores[:, column[rows]].astype(np.float64), rows, trial.excluded, self._depth)
 
     def learn(self, trial: Trial) -> None:
-        """Note the uses, and fit anew if it is time.
-
-        Raises:
-            CatalogueTooLarge: if more items are in use than the limit.
-        """
+        """Note the uses, and fit anew if it is time."""
         uses = trial.uses()
         np.add.at(self._uses, uses.target, 1)
-        if (items := int(np.count_nonzero(self._uses))) > self._limit:
-            raise CatalogueTooLarge(items, self._limit)
         for user, target in zip(uses.users.tolist(), uses.target.tolist(), strict=True):
             self._past[user].add(target)
         self._unfit += len(uses.target)
@@ -90,11 +69,13 @@ class Ease:
         self._uses = with_room(self._uses, rows)
 
     def _fit(self) -> None:
-        self._known = np.flatnonzero(self._uses)
+        most_used = np.argsort(-self._uses, kind="stable")[: self._limit]
+        self._known = np.sort(most_used[self._uses[most_used] > 0])
         column = self._columns()
         gram = np.zeros((len(self._known), len(self._known)))
         for past in self._past.values():
             columns = column[list(past)] - 1
+            columns = columns[columns >= 0]
             gram[np.ix_(columns, columns)] += 1
         self._weights = solve(gram, self._regularisation).astype(np.float32)
 

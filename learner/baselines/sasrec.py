@@ -6,10 +6,14 @@ from collections import defaultdict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from learner.baselines.trial import DEPTH, Flags, Rows, Trial, best, most_used_first, with_room
+
+UNUSED = 0.1
+"""Uses that an item has in any scenario, so that none is impossible there."""
 
 UNLEARNT = -1e9
 """The score of an item that was in no fit yet, below that of any other."""
@@ -20,7 +24,9 @@ class SasRec:
 
     The loss is the paper's next-item prediction at every place of a sequence, but with the full softmax over the items
     in use where the paper draws one negative; that ranks better (Klenitskiy and Vasilev 2023,
-    https://arxiv.org/abs/2309.07602). Optimizer moments start anew with each refit.
+    https://arxiv.org/abs/2309.07602). To each item's logit is added the logarithm of its uses in the scenario asked
+    for: the model is told how popular an item is, and for which shelf, and learns only what the sequence says beyond
+    that. Optimizer moments start anew with each refit.
 
     Items in no fit yet come last; they, and all items for a user without a history, go by number of uses, then by the
     lower row. Kang and McAuley 2018, Self-attentive sequential recommendation, https://arxiv.org/abs/1808.09781.
@@ -53,7 +59,8 @@ class SasRec:
         """
         self._uses = np.zeros(rows, np.int64)
         self._learnt: Flags = np.zeros(rows, np.bool_)
-        self._sequences: defaultdict[int, list[int]] = defaultdict(list)
+        self._scenario_uses: defaultdict[int, Rows] = defaultdict(lambda: np.zeros(len(self._uses), np.int64))
+        self._sequences: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)  # item rows and scenarios
         self._unfit = 0
         self._fits = 0
         self._seed = seed
@@ -75,14 +82,15 @@ class SasRec:
         newest = self._model(history)[:, -1]  # (batch, dimension)
         logits = newest @ self._model.items[torch.from_numpy(rows)].T  # (batch, n)
         told = trial.history.any(1, keepdims=True)  # (batch, 1)
-        scores = np.where(told & self._learnt[rows], logits.numpy(), UNLEARNT)
+        scores = np.where(told & self._learnt[rows], logits.numpy() + self._prior(trial.scenario)[rows], UNLEARNT)
         return best(scores, rows, trial.excluded, self._depth)
 
     def learn(self, trial: Trial) -> None:
         uses = trial.uses()
         np.add.at(self._uses, uses.target, 1)
+        np.add.at(self._scenario_uses[uses.scenario], uses.target, 1)
         for user, target in zip(uses.users.tolist(), uses.target.tolist(), strict=True):
-            self._sequences[user].append(target)
+            self._sequences[user].append((target, uses.scenario))
         self._unfit += len(uses.target)
         if self._unfit >= self._refit:
             self._unfit = 0
@@ -95,6 +103,8 @@ class SasRec:
         before = len(self._uses)
         self._uses = with_room(self._uses, rows)
         self._learnt = with_room(self._learnt, rows)
+        for scenario, table in self._scenario_uses.items():
+            self._scenario_uses[scenario] = with_room(table, rows)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed + before)
             self._model.grow(len(self._uses))
@@ -104,6 +114,8 @@ class SasRec:
         known = torch.from_numpy(np.flatnonzero(self._learnt))
         place = torch.zeros(len(self._uses), dtype=torch.int64)
         place[known] = torch.arange(len(known))
+        scenarios = max(self._scenario_uses) + 1
+        prior = torch.from_numpy(np.stack([self._prior(scenario) for scenario in range(scenarios)]))[:, known]
         windows = self._windows()
         optimizer = torch.optim.Adam(self._model.parameters(), self._learning_rate, betas=(0.9, 0.98))
         self._model.train()
@@ -111,10 +123,11 @@ class SasRec:
             shuffled = windows[torch.randperm(len(windows))]
             for start in range(0, len(windows), self._batch):
                 chosen = shuffled[start : start + self._batch]
-                read, following = chosen[:, :-1], chosen[:, 1:]
+                read = chosen[:, :-1, 0]
+                following, scenario = chosen[:, 1:][read > 0].unbind(1)  # (places,) each
                 states = self._model(read)[read > 0]  # (places, dimension)
-                logits = states @ self._model.items[known].T  # (places, items in use)
-                loss = functional.cross_entropy(logits, place[following[read > 0]])
+                logits = states @ self._model.items[known].T + prior[scenario]  # (places, items in use)
+                loss = functional.cross_entropy(logits, place[following])
                 optimizer.zero_grad()
                 torch.autograd.backward(loss)
                 optimizer.step()
@@ -124,17 +137,22 @@ class SasRec:
         """All sequences, cut so that each item but a user's first is predicted once; 0 pads on the left.
 
         Returns:
-            (windows, length + 1), int64.
+            Item rows and scenarios; (windows, length + 1, 2), int64.
         """
         cuts = [
             sequence[max(0, end - self._length - 1) : end]
             for sequence in self._sequences.values()
             for end in range(len(sequence), 1, -self._length)
         ]
-        windows = torch.zeros(len(cuts), self._length + 1, dtype=torch.int64)
+        windows = torch.zeros(len(cuts), self._length + 1, 2, dtype=torch.int64)
         for window, cut in zip(windows, cuts, strict=True):
             window[-len(cut) :] = torch.tensor(cut)
         return windows
+
+    def _prior(self, scenario: int) -> NDArray[np.float32]:
+        """Logarithm of the uses of each item in a scenario; (rows,)."""
+        logarithms: NDArray[np.float32] = np.log(self._scenario_uses[scenario] + UNUSED, dtype=np.float32)
+        return logarithms
 
 
 class _Transformer(nn.Module):

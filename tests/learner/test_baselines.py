@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from learner.baselines import (
     Baseline,
-    CatalogueTooLarge,
     DecayedPopularity,
     Ease,
     ItemKNN,
@@ -157,10 +157,14 @@ def test_ease_solves_the_papers_ridge_regression() -> None:
         np.testing.assert_allclose(weights[others, item], expected, rtol=1e-9, atol=1e-12)
 
 
-def test_ease_says_how_many_items_it_can_take() -> None:
-    baseline = Ease(ROWS, limit=2)
-    with pytest.raises(CatalogueTooLarge, match="3"):
-        baseline.learn(trial([([], 1), ([], 2), ([], 3)]))
+def test_ease_fits_the_most_used_items_and_leaves_the_others_last() -> None:
+    baseline = Ease(ROWS, refit=7, limit=2, regularisation=1.0)
+    one_user = replace(
+        trial([([], 1), ([], 2), ([], 1), ([], 2), ([], 1), ([], 2), ([], 3)]), users=np.zeros(7, np.int64)
+    )
+    baseline.learn(one_user)
+    assert baseline.rank(trial([([2], 0)]), shelf(1, 3, 4))[0, :3].tolist() == [1, 3, 4]
+    assert baseline.rank(trial([([3], 0)]), shelf(1, 3, 4))[0, :3].tolist() == [1, 3, 4]
 
 
 def test_sasrec_learns_a_sequence() -> None:
@@ -171,3 +175,11 @@ def test_sasrec_learns_a_sequence() -> None:
     everything = np.array([False, True, True, True, True, True])
     asked = trial([([1, 2, 3], 0), ([4, 5, 1], 0)])
     assert baseline.rank(asked, everything)[:, 0].tolist() == [4, 2]
+
+
+def test_sasrec_knows_from_the_start_what_is_popular_in_each_scenario() -> None:
+    baseline = SasRec(ROWS, refit=12, epochs=0, length=LENGTH, dimension=8)
+    baseline.learn(trial([([], 1)] * 4 + [([], 2)] * 2, scenario=0))
+    baseline.learn(trial([([], 2)] * 4 + [([], 1)] * 2, scenario=1))
+    for scenario, first in ((0, 1), (1, 2)):
+        assert baseline.rank(trial([([3], 0)], scenario=scenario), shelf(1, 2))[0, 0] == first

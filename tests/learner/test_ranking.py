@@ -13,6 +13,7 @@ from torch import Tensor
 from index.exact import ExactIndex
 from learner import covisitation, covisited, ranking
 from learner.items import ItemTable
+from learner.mixer import FEATURES
 from learner.ranking import (
     COVISITED,
     NEURAL,
@@ -23,6 +24,7 @@ from learner.ranking import (
     ScenarioModel,
     Search,
     as_batch,
+    find,
     rank,
     reasons,
     warm_up,
@@ -166,6 +168,18 @@ def test_each_candidate_says_who_brought_it(model: ScenarioModel, table: ItemTab
     assert sum(1 for bits in origin.values() if bits & NEURAL) == SIZES.neural_candidates
 
 
+def test_a_candidate_that_the_user_had_before_says_how_long_ago(model: ScenarioModel, table: ItemTable) -> None:
+    asked = Question(history=[2, 4, 2], times=[START - 3600, START, START], now=START, excluded=[])
+    batch = as_batch([asked, question()], SIZES.history, torch.device("cpu"))
+    candidates = find(model, table, NEWS, CLOCKS, batch, search_shelf(table, NEWS), minimum=40)
+    at = [FEATURES.index("own"), FEATURES.index("own_gap")]
+    own = {int(row): each for row, each in zip(candidates.rows[0], candidates.features[0][:, at].tolist(), strict=True)}
+    newest = (float(batch.gaps[0, -1]) - 12) / 6
+    assert own[2] == own[4] == pytest.approx([1.0, newest])
+    assert all(each == [0.0, 0.0] for row, each in own.items() if row not in (2, 4))
+    assert not candidates.features[1][:, at].any()
+
+
 def test_any_index_gives_the_same_ranking(model: ScenarioModel, table: ItemTable) -> None:
     rows = table.eligible[NEWS].nonzero().flatten()
     index = ExactIndex(SIZES.dimension)
@@ -247,5 +261,6 @@ def test_the_warm_up_compiles_all_that_a_ranking_needs(model: ScenarioModel, tab
         "_top": covisited,
         "_look_up": covisited,
         "_keep": ranking,
+        "_note_own_use": ranking,
     }
     assert {name: len(vars(module)[name].signatures) for name, module in loops.items()} == dict.fromkeys(loops, 1)
