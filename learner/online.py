@@ -17,7 +17,7 @@ from learner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from learner.facts import Facts
 from learner.items import ItemTable, TableFull
 from learner.lessons import Lessons, as_lessons
-from learner.mixer import Mixer, MixerTrainer
+from learner.mixer import FEATURES, Mixer, MixerTrainer
 from learner.outcomes import DEPTH
 from learner.progress import Progress
 from learner.projection import Projection
@@ -458,6 +458,7 @@ class OnlineLearner:
         named = ("encoder", "dimension", "history", "heads", "feedforward", "adapter_rank", "neighbours", "mixer_units")
         return {
             "encoder_dimension": self._encoder_dimension,
+            "mixer.features": list(FEATURES),
             "learn.replay_rows": self._settings.learn.replay_rows,
             **{f"model.{name}": getattr(sizes, name) for name in named},
         }

@@ -18,7 +18,7 @@ from learner.items import ItemTable, TableFull
 from learner.ranking import Clocks, ScenarioModel
 from schemas.decoding import Invalid
 from schemas.items import Item, decode_item, decode_item_key
-from schemas.records import ItemVector, Weights, decode_item_vector, decode_weights
+from schemas.records import ItemVector, OtherVersion, Weights, decode_item_vector, decode_weights
 from schemas.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -45,9 +45,17 @@ class Head:
 
     @property
     def model(self) -> ScenarioModel:
-        """What the weights make, which is loaded when it is asked for: most publications are never ranked with."""
+        """What the weights make, which is loaded when it is asked for: most publications are never ranked with.
+
+        Raises:
+            OtherVersion: they are those of a model of another make.
+        """
         if self._loaded is not self.weights:
-            self._model.load(self.weights.tensors)
+            try:
+                self._model.load(self.weights.tensors)
+            except RuntimeError as error:
+                reason = " ".join(str(error).split())
+                raise OtherVersion(f"the published weights of {self.weights.scenario!r}", reason) from None
             self._loaded = self.weights
         return self._model
 

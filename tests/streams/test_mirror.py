@@ -6,12 +6,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
 from learner.items import ItemTable
 from learner.ranking import ScenarioModel
-from schemas.records import Weights, encode
+from schemas.records import OtherVersion, Weights, decode_weights, encode
 from schemas.settings import Scenario, Serve, Settings
 from streams.mirror import NO_WEIGHTS, Mirror
 
@@ -161,3 +162,12 @@ def test_the_newest_item_gets_its_first_impressions_and_then_no_more(mirror: Mir
 def test_weights_of_a_scenario_that_is_not_configured_are_passed_over(mirror: Mirror, source: Source) -> None:
     mirror.take_weights([source.weights("books", 3, 0, ["books", "shop"])])
     assert mirror.head("shop").weights is NO_WEIGHTS
+
+
+def test_weights_of_another_make_are_named_with_what_to_do(mirror: Mirror, source: Source) -> None:
+    foreign = msgspec.structs.replace(SETTINGS.model, mixer_units=SETTINGS.model.mixer_units + 1)
+    record = source.weights("shop", 1, 0, ["shop"])
+    weights = msgspec.structs.replace(decode_weights(record.value), tensors=ScenarioModel.blank(foreign).dump())
+    mirror.take_weights([Record(b"shop", encode(weights))])
+    with pytest.raises(OtherVersion, match=r"the published weights of 'shop' .* size mismatch .* another --data"):
+        _ = mirror.head("shop").model
