@@ -88,6 +88,10 @@ VARIANTS = {
     "all of it": Variant(),
     "without replay": Variant({"learn": {"replay_batch": 0}}),
     "twice the replay at each step": Variant({"learn": {"replay_batch": 128}}),
+    "replay weighs as much as what is new": Variant({"learn": {"replay_weight": 1.0}}),
+    "twice the replay, as heavy": Variant({"learn": {"replay_batch": 128, "replay_weight": 1.0}}),
+    "half as much replay again": Variant({"learn": {"replay_batch": 96}}),
+    "twice the memory": Variant({"learn": {"replay_rows": 8000}}),
     "half the learning rate": Variant({"learn": {"learning_rate": 1.5e-3}}),
     "twice the learning rate": Variant({"learn": {"learning_rate": 6e-3}}),
     "mixer: linear only": Variant(without=linear),
@@ -141,10 +145,10 @@ def main() -> None:
         print(json.dumps({name: vars(each) for name, each in figures.items()}))
         return
     whole = figures["all of it"]
-    print(f"{'':32}{'recall@10':>10}{'less':>8}{'2nd half':>10}{'cold':>8}{'tower':>8}{'learnt':>9}")
+    print(f"{'':40}{'recall@10':>10}{'less':>8}{'2nd half':>10}{'cold':>8}{'tower':>8}{'learnt':>9}")
     for name, each in figures.items():
         print(
-            f"{name:32}{each.recall:>10.4f}{100 * (each.recall - whole.recall):>+8.2f}{each.second_half:>10.4f}"
+            f"{name:40}{each.recall:>10.4f}{100 * (each.recall - whole.recall):>+8.2f}{each.second_half:>10.4f}"
             f"{each.cold:>8.4f}{each.tower:>8.4f}{each.examples_per_second:>7.0f}/s"
         )
 

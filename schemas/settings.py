@@ -105,14 +105,14 @@ class Learn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Meta(
             ge=0, le=10_000, description="Pause, in milliseconds, in which a quiet stream gathers examples for a step."
         ),
-    ] = 200.0
+    ] = 100.0
     learning_rate: Annotated[Seconds, Meta(description="AdamW's step size for trunk, heads and item rows.")] = 3e-3
     mixer_learning_rate: Annotated[Seconds, Meta(description="Adam's step size for the mixer.")] = 6e-3
     weight_decay: Annotated[float, Meta(ge=0, description="AdamW's decoupled weight decay.")] = 0.01
     replay_batch: Annotated[int, Meta(ge=0, description="Replayed examples beside each micro-batch.")] = 64
     replay_weight: Annotated[float, Meta(ge=0, description="Weight of the replayed loss beside the new one.")] = 0.5
     replay_rows: Annotated[PositiveInt, Meta(description="Replay rows kept per scenario.")] = 4000
-    publish_seconds: Annotated[Seconds, Meta(description="Seconds between publications while there is news.")] = 0.9
+    publish_seconds: Annotated[Seconds, Meta(description="Seconds between publications while there is news.")] = 0.5
     checkpoint_seconds: Annotated[Seconds, Meta(description="Seconds between checkpoints while there is news.")] = 10.0
     checkpoints_kept: Annotated[PositiveInt, Meta(description="Checkpoints kept on disk.")] = 3
     recall_window: Annotated[
