@@ -145,7 +145,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = 2
     dropout: Annotated[float, Meta(ge=0, lt=1, description="Dropout while training.")] = 0.2
     adapter_rank: Annotated[PositiveInt, Meta(description="Rank of each scenario's adapter.")] = 16
-    neighbours: Annotated[int, Meta(ge=4, le=1024, description="Co-visited items kept per item.")] = 64
+    neighbours: Annotated[int, Meta(ge=4, le=1024, description="Co-visited items kept per item.")] = 128
     mixer_units: Annotated[PositiveInt, Meta(description="Hidden units of the mixer that all scenarios share.")] = 32
     neural_candidates: Annotated[PositiveInt, Meta(description="Candidates from the index.")] = 200
     covisited_candidates: Annotated[PositiveInt, Meta(description="Candidates from co-visitation.")] = 100
