@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from learner.items import ItemTable
-from learner.ranking import Batch, Question, as_batch
+from learner.ranking import OWN_CANDIDATES, Batch, Question, as_batch
 from learner.replay import TrainingBatch
 from schemas.packed import unpack, unpack_times
 from schemas.records import Example
@@ -81,4 +81,5 @@ def _question(table: ItemTable, example: Example, length: int) -> Question:
         times=[at for _, at in known],
         now=example.time,
         excluded=[row for row in table.rows(unpack(example.excluded)) if row],
+        used=[row for row in table.rows(unpack(example.used)[-OWN_CANDIDATES:]) if row],
     )

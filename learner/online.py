@@ -235,8 +235,7 @@ class OnlineLearner:
         if len(tested) == 0:
             return None, tested, None
         asked = lessons.asked
-        questions = Batch(asked.history[tested], asked.gaps[tested], asked.excluded[tested])
-        candidates = self._find(scenario, questions)
+        candidates = self._find(scenario, asked.take(tested))
         return candidates, tested, order(self._models[scenario], candidates)
 
     def rank(self, scenario: int, questions: Batch) -> Ranking:

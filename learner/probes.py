@@ -31,7 +31,7 @@ class ProbeSet:
     """Questions with their answers, as they stood when they were held out.
 
     Attributes:
-        history, gaps, excluded: as in `Batch`.
+        history, gaps, excluded, used: as in `Batch`.
         target: the row that was acted on; (n,), int64.
         user: hash of who acted; (n,), int64.
     """
@@ -39,6 +39,7 @@ class ProbeSet:
     history: Tensor
     gaps: Tensor
     excluded: Tensor
+    used: Tensor
     target: Tensor
     user: Tensor
 
@@ -47,13 +48,13 @@ class ProbeSet:
 
     def take(self, at: Tensor) -> ProbeSet:
         """The questions at these places, or where this is true."""
-        return ProbeSet(self.history[at], self.gaps[at], self.excluded[at], self.target[at], self.user[at])
+        return ProbeSet(*(getattr(self, field.name)[at] for field in fields(self)))
 
     def parts(self) -> Iterator[tuple[Batch, Tensor]]:
         """Questions and targets, as many as are ranked at once."""
         for start in range(0, len(self), RANKED_AT_ONCE):
             part = slice(start, start + RANKED_AT_ONCE)
-            yield Batch(self.history[part], self.gaps[part], self.excluded[part]), self.target[part]
+            yield Batch(self.history, self.gaps, self.excluded, self.used).take(part), self.target[part]
 
 
 class Probes:
@@ -83,7 +84,7 @@ class Probes:
         """
         asked = lessons.asked
         user = torch.tensor(users, dtype=torch.int64, device=asked.history.device)
-        every = ProbeSet(asked.history, asked.gaps, asked.excluded, lessons.batch.target, user)
+        every = ProbeSet(asked.history, asked.gaps, asked.excluded, asked.used, lessons.batch.target, user)
         return self._put(key, every.take(lessons.testable))
 
     def drop(self, key: Key) -> None:
@@ -110,6 +111,7 @@ class Probes:
                 history=history,
                 gaps=each.gaps.masked_fill(history == 0, 0),
                 excluded=each.excluded.masked_fill(each.excluded == row, 0),
+                used=each.used.masked_fill(each.used == row, 0),
                 target=each.target,
                 user=each.user,
             )

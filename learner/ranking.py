@@ -23,8 +23,11 @@ from learner.mixer import FEATURES, Mixer
 from learner.model import Heads, Trunk, gap_buckets, profile
 from schemas.settings import Model
 
-NEURAL, COVISITED, POPULAR = 1, 2, 4
+NEURAL, COVISITED, POPULAR, OWN = 1, 2, 4, 8
 """Who brought a candidate, as bits of `Ranking.origin`."""
+
+OWN_CANDIDATES = 100
+"""Of what a user has used in a scenario where items may return, the newest so many are candidates."""
 
 LEAST_SHARE = 1e-3
 LEAST_COUNT = 0.02
@@ -45,12 +48,14 @@ class Question:
         times: epoch seconds beside `history`.
         now: epoch seconds.
         excluded: rows never to return.
+        used: rows that the user has used in the scenario, oldest first, where they may return.
     """
 
     history: Sequence[int]
     times: Sequence[float]
     now: float
     excluded: Sequence[int]
+    used: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -69,11 +74,17 @@ class Batch:
         history: rows, oldest first, 0 pads on the left; (batch, length), int64.
         gaps: buckets of `gap_buckets`, 0 at pads; (batch, length), int64.
         excluded: rows, 0 pads; (batch, e), int64.
+        used: rows, 0 pads; (batch, u), int64.
     """
 
     history: Tensor
     gaps: Tensor
     excluded: Tensor
+    used: Tensor
+
+    def take(self, at: Tensor | slice) -> Batch:
+        """The questions at these places."""
+        return Batch(self.history[at], self.gaps[at], self.excluded[at], self.used[at])
 
 
 @dataclass(frozen=True)
@@ -189,7 +200,8 @@ def as_batch(questions: Sequence[Question], length: int, device: torch.device) -
     )
     rows, ages = rows.view(len(questions), length), ages.view(len(questions), length)
     excluded = _padded([question.excluded for question in questions], device)
-    return Batch(rows.to(device), (gap_buckets(ages) * (rows > 0)).to(device), excluded)
+    used = _padded([question.used for question in questions], device)
+    return Batch(rows.to(device), (gap_buckets(ages) * (rows > 0)).to(device), excluded, used)
 
 
 @torch.no_grad()
@@ -210,14 +222,15 @@ def find(
     items = _at(table.vectors, batch.history)  # (b, length, d)
     queries = model.query(items, present, batch.gaps)
 
-    # Candidates, from three sides; the counters live in the host's memory, wherever the model runs.
+    # Candidates, from four sides; the counters live in the host's memory, wherever the model runs.
     excluded = batch.excluded if batch.excluded.shape[1] else None
     nearest, _ = search(queries, max(sizes.neural_candidates, minimum), excluded, allowed)
     covisited = table.covisitation.score(batch.history.cpu(), clocks.clock)
     together = covisited.top(sizes.covisited_candidates)
     popular = table.popularity.top(scenario, table.eligible[scenario], sizes.popular_candidates, clocks.scenario_clock)
     shelf = table.eligible[scenario] if allowed is None else _among(table.eligible[scenario], allowed)
-    on_host, origin = _gather(nearest.cpu(), together, popular.cpu(), shelf.cpu(), batch.excluded.cpu())
+    sides = [nearest.cpu(), together, popular.cpu().expand(len(nearest), -1), batch.used.cpu()]
+    on_host, origin = _gather(sides, shelf.cpu(), batch.excluded.cpu())
     rows = on_host.to(device)
 
     # What speaks for each.
@@ -245,7 +258,7 @@ def find(
     features[..., 10] = 3.0 * by_mean / norm
     features[..., 11] = (batch.gaps[:, -1:] - 6.0) / 4.0
     features[..., 12] = 3.0 * by_newest / norm
-    features[..., 13:15] = _own_use(on_host, batch.history.cpu(), batch.gaps.cpu()).to(device)
+    features[..., 13:15] = _own_use(on_host, batch).to(device)
     return Candidates(rows, neural, origin.to(device), features.masked_fill_(~found[..., None], 0.0))
 
 
@@ -273,17 +286,17 @@ def _among(eligible: Tensor, allowed: Tensor) -> Tensor:
     return eligible & among
 
 
-def _gather(
-    nearest: Tensor, together: Tensor, popular: Tensor, shelf: Tensor, excluded: Tensor
-) -> tuple[Tensor, Tensor]:
+def _gather(sides: list[Tensor], shelf: Tensor, excluded: Tensor) -> tuple[Tensor, Tensor]:
     """Candidates of all sides in one: each row once, none that is off the shelf or excluded, 0 on the right.
+
+    Args:
+        sides: of the tower, co-visitation, popularity and the user; (batch, …) each.
 
     Returns:
         Rows, and who brought them; (batch, c) each, int64.
     """
-    sides = [nearest, together, popular.expand(len(nearest), -1)]
     brought = torch.cat(sides, dim=1).numpy()
-    bits = np.repeat([NEURAL, COVISITED, POPULAR], [side.shape[1] for side in sides])
+    bits = np.repeat([NEURAL, COVISITED, POPULAR, OWN], [side.shape[1] for side in sides])
     rows, origin = np.zeros_like(brought), np.zeros_like(brought)
     widest = _keep(brought, bits, shelf.numpy(), excluded.numpy(), rows, origin)
     return torch.from_numpy(rows[:, :widest].copy()), torch.from_numpy(origin[:, :widest].copy())
@@ -330,28 +343,37 @@ def _keep(
     return widest
 
 
-def _own_use(rows: Tensor, history: Tensor, gaps: Tensor) -> Tensor:
-    """Whether the user's own history holds a candidate, and how long ago they used it last; both 0 where it does not.
+def _own_use(rows: Tensor, batch: Batch) -> Tensor:
+    """Whether the user has used a candidate, and how long ago the last time was; both 0 where they have not.
+
+    What the history no longer holds was used longer ago than anything can be told apart.
 
     Args:
         rows: (batch, c), int64.
-        history, gaps: as in `Batch`.
 
     Returns:
         (batch, c, 2), float32.
     """
     own = np.zeros((*rows.shape, 2), np.float32)
-    _note_own_use(rows.numpy(), history.numpy(), gaps.numpy(), own)
+    history, gaps, used = (each.cpu().numpy() for each in (batch.history, batch.gaps, batch.used))
+    _note_own_use(rows.numpy(), history, gaps, used, own)
     return torch.from_numpy(own)
 
 
 @compiled
-def _note_own_use(rows: Integers, history: Integers, gaps: Integers, own: NDArray[np.float32]) -> None:
+def _note_own_use(rows: Integers, history: Integers, gaps: Integers, used: Integers, own: NDArray[np.float32]) -> None:
     for user in range(len(rows)):
         for column in range(rows.shape[1]):
             row = rows[user, column]
+            if row == 0:
+                continue
+            for place in range(used.shape[1]):
+                if used[user, place] == row:
+                    own[user, column, 0] = 1.0
+                    own[user, column, 1] = 2.0
+                    break
             for place in range(history.shape[1] - 1, -1, -1):
-                if row and history[user, place] == row:
+                if history[user, place] == row:
                     own[user, column, 0] = 1.0
                     own[user, column, 1] = (gaps[user, place] - 12.0) / 6.0
                     break

@@ -29,7 +29,9 @@ class Example(msgspec.Struct, array_like=True):
         history: item ids, of all scenarios, oldest first; `history_times` (epoch seconds) runs beside it.
         excluded: what serving would not have shown: items the user has acted on, and disliked ones.
         passed_over: what stood above this item in the list that the user had chosen it from, where the scenario learns
-            from that. All four are as `schemas.packed` packs them.
+            from that.
+        used: where items may return, those that the user has acted on in this scenario, oldest first. All five are as
+            `schemas.packed` packs them.
     """
 
     partition: int
@@ -44,6 +46,7 @@ class Example(msgspec.Struct, array_like=True):
     excluded: str
     recommendation_id: str | None = None
     passed_over: str = ""
+    used: str = ""
 
 
 class ItemVector(msgspec.Struct, array_like=True):

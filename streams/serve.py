@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import torch
 from sqlalchemy.engine import Connection
 
-from learner.ranking import Question, rank, reasons, warm_up
+from learner.ranking import OWN_CANDIDATES, Question, rank, reasons, warm_up
 from schemas.decoding import Invalid
 from schemas.events import Event, decode_event
 from schemas.packed import pack, unpack, unpack_times
@@ -214,7 +214,10 @@ class Serve:
             | frozenset(each.request.exclude if each.request else ())
             for each in asked
         ]
-        questions = [self._question(each, list(names), known) for each, names in zip(asked, unwanted, strict=True)]
+        questions = [
+            self._question(each, list(names), known, unpack(each.user.may_return(shelf, repeat)))
+            for each, names in zip(asked, unwanted, strict=True)
+        ]
         allowed = torch.tensor(mirror.rows_in(categories), dtype=torch.long) if categories else None
         head, index = mirror.head(shelf), mirror.indexes[shelf]
         most = max(each.k for each in asked)
@@ -242,7 +245,7 @@ class Serve:
                 each.user.shown[shelf] = pack(item.item_id for item in items)
             self._publish(each, items, head, generated_at)
 
-    def _question(self, asked: Asked, unwanted: list[str], known: bool) -> Question:
+    def _question(self, asked: Asked, unwanted: list[str], known: bool, used: list[str]) -> Question:
         user, table = asked.user, self._mirror.table
         length = self._settings.model.history
         items = unpack(user.items)[-length:] if known else []
@@ -253,6 +256,7 @@ class Serve:
             times=[at for _, at in history],
             now=asked.now,
             excluded=[row for row in table.rows(unwanted) if row],
+            used=[row for row in table.rows(used[-OWN_CANDIDATES:]) if row],
         )
 
     def _give_new_item_a_chance(

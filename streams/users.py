@@ -41,6 +41,10 @@ class User(msgspec.Struct, array_like=True):
         disliked = self.disliked.get(scenario, "")
         return disliked if repeat else self.used.get(scenario, "") + disliked
 
+    def may_return(self, scenario: str, repeat: bool) -> str:
+        """What the user acted on in a scenario and may be shown again there: nothing unless repeats are."""
+        return self.used.get(scenario, "") if repeat else ""
+
     def has_event_id(self, event_id: str) -> bool:
         wanted = _hash(event_id)
         at = self.event_ids.find(wanted)
@@ -97,6 +101,7 @@ class User(msgspec.Struct, array_like=True):
             excluded=self.excluded(scenario, repeat),
             recommendation_id=event.recommendation_id,
             passed_over=self.passed_over(event, scenario),
+            used=self.may_return(scenario, repeat),
         )
 
 

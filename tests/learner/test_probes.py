@@ -25,7 +25,7 @@ def lessons(targets: list[int], testable: list[bool] | None = None, length: int 
     target = torch.tensor(targets)
     history = torch.zeros(len(targets), length, dtype=torch.int64)
     history[:, -1] = target - 1
-    asked = Batch(history, (history > 0).long(), history[:, -1:].clone())
+    asked = Batch(history, (history > 0).long(), history[:, -1:].clone(), history[:, :0])
     batch = TrainingBatch(torch.zeros_like(target), history, asked.gaps, target, torch.ones(len(targets)))
     nothing = batch.take(torch.zeros(0, dtype=torch.int64))
     return Lessons(asked, batch, torch.tensor(testable or [True] * len(targets)), nothing, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import hypothesis.strategies as st
 import pytest
@@ -17,6 +18,7 @@ from learner.mixer import FEATURES
 from learner.ranking import (
     COVISITED,
     NEURAL,
+    OWN,
     POPULAR,
     Clocks,
     Question,
@@ -178,6 +180,25 @@ def test_a_candidate_that_the_user_had_before_says_how_long_ago(model: ScenarioM
     assert own[2] == own[4] == pytest.approx([1.0, newest])
     assert all(each == [0.0, 0.0] for row, each in own.items() if row not in (2, 4))
     assert not candidates.features[1][:, at].any()
+
+
+def test_what_the_user_has_used_is_a_candidate_where_it_may_return(model: ScenarioModel, table: ItemTable) -> None:
+    plain = ranked(model, table, [question([1, 2, 3])], NEWS)
+    listed = set(plain.rows[0].tolist())
+    forgotten = next(row for row in table.eligible[NEWS].nonzero().flatten().tolist() if row not in listed)
+    hidden = next(row for row in range(1, table.allocated) if not table.eligible[NEWS, row])
+    asked = replace(question([1, 2, 3]), used=[hidden, forgotten, 3])
+    batch = as_batch([asked, question()], SIZES.history, torch.device("cpu"))
+    candidates = find(model, table, NEWS, CLOCKS, batch, search_shelf(table, NEWS))
+    rows = candidates.rows[0].tolist()
+    assert hidden not in rows
+    place = rows.index(forgotten)
+    assert candidates.origin[0, place] == OWN
+    at = [FEATURES.index("own"), FEATURES.index("own_gap")]
+    assert candidates.features[0, place, at].tolist() == [1.0, 2.0]
+    # The history knows better when it was.
+    assert candidates.features[0, rows.index(3), at][1] < 2.0
+    assert not (candidates.origin[1] & OWN).any()
 
 
 def test_any_index_gives_the_same_ranking(model: ScenarioModel, table: ItemTable) -> None:

@@ -93,6 +93,19 @@ def test_items_acted_on_may_return_only_where_repeats_are_allowed() -> None:
     assert unpack(user.excluded("shop", repeat=True)) == []
 
 
+def test_an_example_says_what_may_return_in_its_scenario_and_nowhere_else() -> None:
+    user = User()
+    user.apply(event("a"), "shop", LIMITS, LENGTH)
+    user.apply(event("b"), "video", LIMITS, LENGTH)
+    used = [
+        unpack(user.example(event("c"), scenario, 0, 0, repeat=repeat).used)
+        for scenario, repeat in (("shop", True), ("video", True), ("news", True), ("shop", False))
+    ]
+    assert used == [["a"], ["b"], [], []]
+    user.apply(event("a", weight=-1.0), "shop", LIMITS, LENGTH)
+    assert unpack(user.example(event("c"), "shop", 0, 0, repeat=True).used) == []
+
+
 def test_an_event_id_is_forgotten_after_as_many_others_as_are_kept() -> None:
     user = User()
     for number in range(3):
