@@ -363,8 +363,8 @@ def run_learn(
         await ready.wait()
         try:
             make = await asyncio.get_running_loop().run_in_executor(None, _avalanche)
-        except ImportError as error:
-            log.warning("Avalanche cannot be imported, learning goes on with the plain strategy: %s", error)
+        except Exception as error:  # whatever: it reads and writes the home folder, and brings a hundred libraries
+            log.warning("Avalanche cannot be imported, learning goes on with the plain strategy: %r", error)
             return
         await on_worker(learner.adopt, make)
         log.info("learning through Avalanche from step %d on", learner.step)

@@ -23,6 +23,17 @@ def test_avalanche_takes_the_steps_once_it_is_imported(installation: Installatio
     assert "Traceback" not in installation.log("learn")
 
 
+def test_learning_goes_on_where_avalanche_cannot_be_imported(alone: Installation) -> None:
+    alone.start("serve")
+    alone.start("learn", HOME="/proc/nowhere")  # Avalanche makes a folder there
+    until(lambda: "learning goes on with the plain strategy" in alone.log("learn"), "its absence is told")
+    for number in range(20):
+        alone.event("shop", f"u{number % 3}", f"i{number % 7}")
+    alone.flush()
+    until(lambda: alone.scenarios()["shop"]["examples"] == 20, "all of it is learnt")
+    assert alone.scenarios()["shop"]["model"]["step"] > 0
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     """A folder whose items belong to every scenario, and whose events to those that their file is named after."""
