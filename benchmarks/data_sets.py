@@ -5,7 +5,7 @@ are answered for each set: is Headstream at or above its best rival, does it fin
 better than item-kNN, and is it nowhere below decayed popularity? For the set with dislikes a fourth: how many places of
 its lists go to items that the user said they hate, and how many would if nobody listened.
 
-    python -m benchmarks.data_sets /work/shared/data --movielens FOLDER --seeds 3 --jobs 2
+    python -m benchmarks.data_sets DATA --movielens FOLDER --seeds 3 --jobs 2
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import msgspec
 
 from learner.checkpoint import CheckpointMismatch
 from learner.progress import Progress
+from schemas.records import OtherVersion
 
 
 class Facts(msgspec.Struct, kw_only=True):
@@ -38,8 +39,12 @@ class Facts(msgspec.Struct, kw_only=True):
 
         Raises:
             CheckpointMismatch: naming the first setting that has changed.
+            OtherVersion: another version wrote them.
         """
-        read = msgspec.convert(facts, cls, str_keys=True)
+        try:
+            read = msgspec.convert(facts, cls, str_keys=True)
+        except msgspec.ValidationError as error:
+            raise OtherVersion("the checkpoint", str(error)) from None
         for field, value in present.items():
             if read.made_for.get(field) != value:
                 raise CheckpointMismatch(field, read.made_for.get(field), value)

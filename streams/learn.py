@@ -26,7 +26,7 @@ from learner.saved import StateMismatch
 from learner.strategy import MakeStrategy
 from schemas.decoding import Invalid
 from schemas.items import Item, decode_item, decode_item_key
-from schemas.records import ItemVector, decode_example, encode
+from schemas.records import ItemVector, OtherVersion, decode_example, encode
 from schemas.reports import dead_letter_headers
 from schemas.settings import Settings
 from schemas.topics import Topics
@@ -263,7 +263,7 @@ class Learn:
             except DamagedCheckpoint as damaged:
                 log.error("%s; the one before it is tried", damaged)
                 continue
-            except (CheckpointMismatch, StateMismatch) as mismatch:
+            except (CheckpointMismatch, StateMismatch, OtherVersion) as mismatch:
                 stop_process(EXIT_CONFIGURATION, str(mismatch))
             log.info("restored checkpoint %d, step %d", checkpoint.number, self._learner.step)
             if new := facts.new(list(self._settings.scenarios)):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from learner import texts
-from learner.checkpoint import CheckpointMismatch, read_checkpoint
+from learner.checkpoint import Checkpoint, CheckpointMismatch, read_checkpoint
 from learner.items import ItemTable
 from learner.online import Exam, OnlineLearner
 from learner.outcomes import DEPTH
@@ -20,6 +20,7 @@ from learner.ranking import Clocks, Question, ScenarioModel, as_batch, rank
 from learner.shelf import search_shelf
 from schemas.items import Item
 from schemas.packed import unpack
+from schemas.records import OtherVersion
 from schemas.settings import Settings
 from tests.learner.builders import (
     CPU,
@@ -503,6 +504,16 @@ def test_a_checkpoint_of_another_model_is_refused_by_field(tmp_path: Path, setti
     with pytest.raises(CheckpointMismatch, match=f"the checkpoint was made with {field} = ") as raised:
         small_learner(settings).restore(tmp_path / "1")
     assert raised.value.field == field
+
+
+def test_a_checkpoint_of_another_version_is_named_with_what_to_do() -> None:
+    learner = started(10)
+    kept = learner.remember()
+    old = {name: fact for name, fact in kept.facts.items() if name != "progress"}
+    with pytest.raises(
+        OtherVersion, match=r"the checkpoint was written by another version .*progress.* another --data"
+    ):
+        small_learner().return_to(Checkpoint(kept.tensors, old))
 
 
 def test_the_same_log_and_seed_give_the_same_weights(tmp_path: Path) -> None:
