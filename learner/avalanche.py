@@ -22,7 +22,7 @@ from learner.training import Trainer
 
 
 class MicroBatch(DatasetExperience):  # type: ignore[misc]
-    """An experience: new examples of one scenario, and a hash of each one's user.
+    """An experience: new examples of one scenario, and a hash of the user of each that is to be remembered.
 
     Attributes:
         learnt: whether a step was taken on it.
@@ -48,7 +48,8 @@ class Exemplars(ExemplarsBuffer):  # type: ignore[misc]
 
     def post_adapt(self, agent_state: Any, exp: MicroBatch) -> None:  # noqa: ARG002
         if exp.learnt:
-            self._replay.add(int(exp.examples.scenario[0]), exp.examples, exp.users, self._generator)
+            remembered = exp.examples.take(slice(len(exp.users)))
+            self._replay.add(int(remembered.scenario[0]), remembered, exp.users, self._generator)
 
     def resize(self, strategy: Any, new_size: int) -> None:  # noqa: ARG002
         raise ValueError(f"the replay memory has {self.max_size} rows; learn.replay_rows decides that, not {new_size}")

@@ -24,14 +24,12 @@ class Lessons:
         batch: as it is learnt from.
         testable: which examples can be a test; (batch,), bool.
         passed_over: what was shown above the chosen items, as dislikes.
-        passed_by: for each of `passed_over` the number of the example that passed it over.
     """
 
     asked: Batch
     batch: TrainingBatch
     testable: Tensor
     passed_over: TrainingBatch
-    passed_by: list[int]
 
 
 def as_lessons(
@@ -66,11 +64,10 @@ def as_lessons(
         for row in table.rows(unpack(example.passed_over))
         if row
     ]
-    passed_by = [number for number, _ in passed]
-    over = batch.take(torch.tensor(passed_by, dtype=torch.long, device=device))
-    rows = torch.tensor([row for _, row in passed], dtype=torch.long, device=device)
+    by, rows = torch.tensor(passed, dtype=torch.long, device=device).view(-1, 2).T
+    over = batch.take(by)
     passed_over = replace(over, target=rows, weight=torch.full_like(over.weight, -impressions))
-    return Lessons(asked, batch, testable, passed_over, passed_by)
+    return Lessons(asked, batch, testable, passed_over)
 
 
 def _question(table: ItemTable, example: Example, length: int) -> Question:

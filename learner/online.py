@@ -202,9 +202,8 @@ class OnlineLearner:
             if self.on_exam is not None:
                 self.on_exam(Exam(scenario, [each for each, _ in placed], lessons, tested, ranking))
             if self.learns_tower:
-                users = [user_hash(example.user_id) for example, _ in placed]
                 both = TrainingBatch.joined([lessons.batch, lessons.passed_over])
-                self._train(both, [*users, *(users[number] for number in lessons.passed_by)])
+                self._train(both, [user_hash(example.user_id) for example, _ in placed])
             if candidates is not None:
                 self._mix(scenario, candidates, lessons.batch.target[tested])
             self._count(scenario, lessons.batch)

@@ -31,8 +31,8 @@ class TrainingBatch:
     def __len__(self) -> int:
         return len(self.target)
 
-    def take(self, at: Tensor) -> TrainingBatch:
-        """The examples at these places, in their order; (n,), int64."""
+    def take(self, at: Tensor | slice) -> TrainingBatch:
+        """The examples at these places, in their order."""
         return TrainingBatch(*(getattr(self, field.name)[at] for field in fields(self)))
 
     @classmethod

@@ -15,13 +15,13 @@ class Strategy(Protocol):
     """Learns from micro-batches, each of one scenario, in the order in which they come."""
 
     def train(self, new: TrainingBatch, users: Sequence[int]) -> bool:
-        """Take one step on new and replayed examples, and remember the new ones.
+        """Take one step on new and replayed examples, and remember new ones.
 
         What could not be learnt from once would spoil every step that it is replayed in, so it is not remembered.
 
         Args:
             new: at least one example, all of one scenario.
-            users: a hash per example, 0 for none.
+            users: a hash, 0 for none, for each example to remember; these come first.
 
         Returns:
             False if the loss was not finite; nothing has changed then.
@@ -55,5 +55,5 @@ class PlainStrategy:
         replayed = self._replay.sample(self._replayed, self._generator)
         learnt = self._trainer.step(TrainingBatch.joined([new, replayed]), len(new))
         if learnt:
-            self._replay.add(int(new.scenario[0]), new, users, self._generator)
+            self._replay.add(int(new.scenario[0]), new.take(slice(len(users))), users, self._generator)
         return learnt

@@ -44,6 +44,8 @@ from streams.worker import Commit, Worker
 log = logging.getLogger(__name__)
 
 RANKED_AT_ONCE = 64
+SHOWN_KEPT = 20
+"""Of the newest list, remembered where a scenario learns from impressions: an event then passes fewer items over."""
 SMALLEST_LIST_WITH_A_NEW_ITEM = 3
 
 
@@ -242,7 +244,7 @@ class Serve:
             ]
             self._give_new_item_a_chance(shelf, each, unwanted[number], categories, items)
             if known and self._settings.scenarios[shelf].impressions:
-                each.user.shown[shelf] = pack(item.item_id for item in items)
+                each.user.shown[shelf] = pack(item.item_id for item in items[:SHOWN_KEPT])
             self._publish(each, items, head, generated_at)
 
     def _question(self, asked: Asked, unwanted: list[str], known: bool, used: list[str]) -> Question:

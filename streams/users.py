@@ -25,8 +25,8 @@ class User(msgspec.Struct, array_like=True):
         used: for each scenario the items acted on, oldest first, but those that the user dislikes.
         disliked: for each scenario the items that the user dislikes, oldest first.
         event_ids: hashes of the newest event ids, oldest first, 8 bytes each.
-        shown: for each scenario that learns from impressions, what is left of the newest list: nothing above an item
-            that was chosen from it.
+        shown: for each scenario that learns from impressions, what is left of the top of the newest list: nothing above
+            an item that was chosen from it.
     """
 
     items: str = ""

@@ -294,6 +294,8 @@ def test_what_is_passed_over_falls_where_the_scenario_learns_from_that() -> None
         assert learner.examples["shop"] == 100
         used = (learner.table.popularity.events > uses).nonzero().flatten().tolist()
         assert used == [learner.table.row_of["item-3"]]  # to be passed over is no use
+        assert learner._replay.filled(0) == 40
+        assert (learner._replay.sample(200, torch.Generator()).weight > 0).all()  # learnt from once, and not replayed
     assert fallen[1] > fallen[0] + 0.2
 
 

@@ -28,7 +28,7 @@ def lessons(targets: list[int], testable: list[bool] | None = None, length: int 
     asked = Batch(history, (history > 0).long(), history[:, -1:].clone(), history[:, :0])
     batch = TrainingBatch(torch.zeros_like(target), history, asked.gaps, target, torch.ones(len(targets)))
     nothing = batch.take(torch.zeros(0, dtype=torch.int64))
-    return Lessons(asked, batch, torch.tensor(testable or [True] * len(targets)), nothing, [])
+    return Lessons(asked, batch, torch.tensor(testable or [True] * len(targets)), nothing)
 
 
 def next_row(_scenario: int, asked: Batch) -> dict[str, Tensor]:
