@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isnan, nan
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,12 +84,7 @@ class Retention:
         """
         from avalanche.evaluation.metrics import Forgetting  # not at the top: it takes half a minute
 
-        metric = Forgetting()
-        for key, course in self._learnt_before().items():
-            metric.update(key, course.best, initial=True)
-            metric.update(key, course.latest)
-        found: dict[Key, float] = metric.result()
-        return found
+        return self._measured(Forgetting(), lambda course: course.best)
 
     def backward_transfer(self) -> dict[Key, float]:
         """The latest recall minus that right after the lessons, of the sets that were learnt before the latest test.
@@ -97,12 +93,7 @@ class Retention:
         """
         from avalanche.evaluation.metrics import BWT
 
-        metric = BWT()
-        for key, course in self._learnt_before().items():
-            metric.update(key, course.learnt, initial=True)
-            metric.update(key, course.latest)
-        found: dict[Key, float] = metric.result()
-        return found
+        return self._measured(BWT(), lambda course: course.learnt)
 
     def latest(self) -> dict[Key, float]:
         """Recall of each set when it was last tested."""
@@ -127,8 +118,14 @@ class Retention:
             known = zip(keys, recalls, strict=True)
             self._tests.append({key: recall for key, recall in known if not isnan(recall)})
 
-    def _learnt_before(self) -> dict[Key, _Course]:
-        return {key: course for key, course in self._courses.items() if course.since}
+    def _measured(self, metric: Any, first: Callable[[_Course], float]) -> dict[Key, float]:
+        """What a metric of Avalanche makes of a first and the latest recall, of the sets that were learnt before."""
+        for key, course in self._courses.items():
+            if course.since:
+                metric.update(key, first(course), initial=True)
+                metric.update(key, course.latest)
+        found: dict[Key, float] = metric.result()
+        return found
 
 
 def _table(rows: list[list[float]], width: int) -> Tensor:
