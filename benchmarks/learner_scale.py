@@ -46,12 +46,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--micro-batch", type=int, default=64, help="examples in a step, and as many replayed")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--without-avalanche", action="store_true", help="where avalanche-lib is not installed")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rig = Rig(torch.device(arguments.device), arguments.micro_batch, arguments.steps)
     curve = {items: rig.parts(items) for items in arguments.items}
-    overhead = rig.avalanche(arguments.items[0])
+    overhead = None if arguments.without_avalanche else rig.avalanche(arguments.items[0])
     if arguments.json:
         print(json.dumps({"device": arguments.device, "milliseconds": curve, "avalanche": overhead}))
         return
@@ -61,7 +62,8 @@ def main() -> None:
         row = "".join(f"{parts[part]:>8.2f} ms {parts[part] / first[part]:>4.2f}x" for part in PARTS)
         learnt, ranked, peak = parts["examples/s"], parts["rankings/s"], parts["peak_mib"]
         print(f"{items:>10,}{row}{learnt:>12,.0f}/s{ranked:>12,.0f}/s{peak:>7,.0f} MiB")
-    print("avalanche " + " ".join(f"{name} {value}" for name, value in overhead.items()))
+    if overhead is not None:
+        print("avalanche " + " ".join(f"{name} {value}" for name, value in overhead.items()))
 
 
 @dataclass(frozen=True)
