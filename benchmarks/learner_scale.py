@@ -127,7 +127,7 @@ class Rig:
         for number in range(len(SCENARIOS)):
             shelf = rows[(rows - 1) % len(SCENARIOS) == number]
             used = shelf[torch.rand(len(shelf), generator=generator) < USED_SHARE]
-            learner.table.popularity.update(number, used, 0.0)
+            learner.table.popularity.update(number, used.to(self.device), 0.0)
         for number in range(30):
             learner.learn(SCENARIOS[number % len(SCENARIOS)], self.examples(items, number, seed=1))
         return learner

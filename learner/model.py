@@ -99,7 +99,8 @@ class Trunk(nn.Module):
         """
         drop = dropout or no_dropout
         batch, length, d = items.shape
-        x = torch.where(present[..., None], items, self.pad) + self.position[-length:] + self.gap[gaps]
+        x = torch.where(present[..., None], items, self.pad) + self.position[-length:]
+        x = x + functional.embedding(gaps, self.gap)
         x = drop(self.norm_in(x))
         # The newest place can always be looked at, so that an empty history has something to attend to.
         visible = torch.cat([present[:, :-1], torch.ones_like(present[:, :1])], dim=1)
@@ -150,8 +151,10 @@ class Heads(nn.Module):
         Returns:
             (batch, dimension); their inner product with an item's vector, plus the item's bias, is the neural score.
         """
-        x = x + self.vector[scenario]
-        adapted = torch.bmm(torch.bmm(x[:, None], self.down[scenario]), self.up[scenario])[:, 0]
+        x = x + functional.embedding(scenario, self.vector)
+        down = functional.embedding(scenario, self.down.flatten(1)).view(len(x), *self.down.shape[1:])
+        up = functional.embedding(scenario, self.up.flatten(1)).view(len(x), *self.up.shape[1:])
+        adapted = torch.bmm(torch.bmm(x[:, None], down), up)[:, 0]
         queries: Tensor = (x + adapted) * x.shape[1] ** -0.5
         return queries
 

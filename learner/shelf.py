@@ -23,10 +23,11 @@ def search_shelf(table: ItemTable, scenario: int) -> Search:
             return rows.expand(len(queries), 0), queries.new_zeros(len(queries), 0)
         scores = torch.addmm(table.bias[scenario].index_select(0, rows), queries, table.vectors.index_select(0, rows).T)
         if excluded is not None:
-            place = torch.searchsorted(rows, excluded).clamp_max(len(rows) - 1)
-            banned = torch.zeros_like(scores, dtype=torch.bool)
-            banned.scatter_reduce_(1, place, rows[place] == excluded, "amax")
-            scores = scores.masked_fill(banned, -torch.inf)
+            place = torch.searchsorted(rows, excluded).clamp_max_(len(rows) - 1)
+            # What is not on the shelf bans a column of its own, behind the last.
+            place = torch.where(rows[place] == excluded, place, len(rows))
+            banned = torch.zeros(len(scores), len(rows) + 1, dtype=torch.bool, device=scores.device)
+            scores.masked_fill_(banned.scatter_(1, place, True)[:, :-1], -torch.inf)
         scores, place = scores.topk(min(k, len(rows)), dim=1)
         return rows[place] * scores.isfinite(), scores
 
