@@ -13,6 +13,10 @@ SCORES_AT_ONCE = 1 << 26
 """Scores held at a time: more queries than that allows are searched in turns."""
 
 
+SLOTS_AT_ONCE = 1 << 15
+"""Slots read at a time by who reads all of them."""
+
+
 class ExactIndex:
     """An index that finds exactly the best: every search scores every slot.
 
@@ -67,6 +71,32 @@ class ExactIndex:
     def __contains__(self, item: int) -> bool:
         with self._lock:
             return 0 < item < len(self._slots) and bool(self._slots[item] > 0)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that its tables take."""
+        tables = (self._vectors, self._bias, self._ids, self._left, self._slots)
+        return sum(table.nbytes for table in tables)
+
+    def contents(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Ids, vectors and biases of all items, -inf for hidden ones; copies, in the host's memory.
+
+        They are read part by part, so that nobody waits for long; what changes meanwhile is old or new.
+        """
+        parts = [self._part(start) for start in range(0, self._end, SLOTS_AT_ONCE)]
+        ids, vectors, bias = (torch.cat(columns) for columns in zip(*parts, strict=True))
+        return ids, vectors, bias
+
+    def _part(self, start: int) -> tuple[Tensor, Tensor, Tensor]:
+        part = slice(start, start + SLOTS_AT_ONCE)
+        with self._lock:
+            ids, vectors, bias = (table[part].cpu() for table in (self._ids, self._vectors, self._bias))
+            slots = ids.nonzero().flatten()
+            return ids[slots], vectors[slots], bias[slots]
+
+    @property
+    def device(self) -> torch.device:
+        return self._device
 
     @torch.no_grad()
     def upsert(self, ids: Tensor, vectors: Tensor, bias: Tensor) -> None:

@@ -51,6 +51,11 @@ class Found(NamedTuple):
     scores: Tensor
 
 
+def nothing_found(batch: int, width: int) -> Found:
+    """An answer of pads alone."""
+    return Found(torch.zeros(batch, width, dtype=torch.int64), torch.full((batch, width), -torch.inf))
+
+
 class Index(Protocol):
     """Items and their vectors, searched by inner product plus bias. Ids are int64 item rows, from 1."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import hypothesis.strategies as st
 import pytest
@@ -14,16 +14,60 @@ from torch import Tensor
 
 from index.exact import ExactIndex
 from index.live import LARGEST_ID, LARGEST_NUMBER, Found, Index, IndexRefused
+from index.segmented import Policy, SegmentedIndex
 
 Build = Callable[[int], Index]
+
+EVERYTHING = Policy(kind="ivf", recall=1.0, delta_items=3, delta_share=0.0, rows_per_list=2)
+"""Lists of a few items, of which enough are read to find all that is best, and a compaction every few changes."""
+
+
+class Compacting(SegmentedIndex):
+    """Moves its items into the IVF segment whenever that is due, and before every seventh search."""
+
+    searches = 0
+
+    def upsert(self, ids: Tensor, vectors: Tensor, bias: Tensor) -> None:
+        super().upsert(ids, vectors, bias)
+        if self.due:
+            self.compact()
+
+    def search(
+        self,
+        queries: Tensor,
+        k: int,
+        *,
+        excluded: Tensor | None = None,
+        allowed: Tensor | None = None,
+        generation: int | None = None,
+    ) -> Found:
+        self.searches += 1
+        if self.searches % 7 == 0:
+            self.compact()
+        return super().search(queries, k, excluded=excluded, allowed=allowed, generation=generation)
+
 
 DEVICES = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 FACTORIES: dict[str, Build] = {
     f"exact-{device}": lambda dimension, device=device: ExactIndex(dimension, capacity=2, device=device)  # type: ignore[misc]
     for device in DEVICES
 }
+FACTORIES |= {
+    f"segmented-{device}": lambda dimension, device=device: SegmentedIndex(dimension, capacity=2, device=device)  # type: ignore[misc]
+    for device in DEVICES
+}
+FACTORIES["segmented-compacting"] = lambda dimension: Compacting(dimension, policy=EVERYTHING)
 
 HIDDEN = -torch.inf
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small products are faster so, and threads of several libraries do not wait for each other's cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=list(FACTORIES.values()), ids=list(FACTORIES))

@@ -1,0 +1,478 @@
+"""The segmented index: an exact slot table that takes every change, in front of an IVF segment for what has settled."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from index.exact import ExactIndex
+from index.ivf import Codes, Floats, Integers, IvfSegment, Placed, train, with_bias
+from index.live import Found, IndexRefused, check_ids, check_items, check_search, nothing_found
+
+log = logging.getLogger(__name__)
+
+Segment = ExactIndex | IvfSegment
+
+CAUGHT_UP = 256
+"""Changes that may be left for the moment in which nobody can write."""
+
+LARGEST_FLOAT16 = 60_000.0
+
+PRACTICE_QUERIES = 64
+"""Queries of late that an IVF segment is calibrated with."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """When to use which kind of segment.
+
+    Attributes:
+        kind: "exact", "ivf", or "auto", which is exact up to `exact_items` and on a GPU.
+        exact_items: up to so many items every one is looked at.
+        recall: share of the truly best `recall_at` that an IVF segment must find of practice queries.
+        delta_items: items in the slot table at which they move to the IVF segment; more in a large index, see `due`.
+        delta_share: the same as a share of all items.
+        full_items: items in the slot table at which a writer had better wait, `full`; more in a large index.
+        full_share: the same as a share of all items.
+        retrain_error: lists are learnt anew when items stand so many times as far from their centroids as at first, in
+            the mean of squares.
+        rows_per_list: items in a list, at least.
+        memory: bytes that one index may take before it keeps numbers of half the length; None is any.
+    """
+
+    kind: Literal["auto", "exact", "ivf"] = "auto"
+    exact_items: int = 50_000
+    recall: float = 0.98
+    recall_at: int = 100
+    delta_items: int = 2048
+    delta_share: float = 0.004
+    full_items: int = 65_536
+    full_share: float = 0.1
+    retrain_error: float = 1.1
+    rows_per_list: int = 39
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """How an index stands.
+
+    Attributes:
+        kind: "exact" or "ivf".
+        why: the reason for that, in words.
+        items: in all segments.
+        delta: of these, in the slot table.
+        gone: places of the IVF segment held by items that were taken out or changed since.
+        lists: of the IVF segment.
+        probes: of these, read by each search.
+        recall: measured at the newest calibration; 1 where every item is looked at.
+        full: whether a writer had better wait.
+        compactions: since the start; `retrained` of them learnt new lists.
+        build_seconds: of the newest compaction.
+        longest_pause_ms: for which a compaction has kept writers waiting.
+        nbytes: taken by all segments.
+    """
+
+    kind: str
+    why: str
+    device: str
+    items: int
+    delta: int
+    gone: int
+    lists: int
+    probes: int
+    recall: float
+    full: bool
+    generation: int
+    compactions: int
+    retrained: int
+    build_seconds: float
+    longest_pause_ms: float
+    nbytes: int
+
+
+@dataclass
+class _Work:
+    """What compactions have come to so far."""
+
+    compactions: int = 0
+    retrained: int = 0
+    build_seconds: float = 0.0
+    longest_pause: float = 0.0
+
+
+class SegmentedIndex:
+    """An index that is exact while it is small and reads only what it must once it is large, live at any size.
+
+    Segments stand from the oldest to the newest, and the newest, a slot table, takes every change: an upsert is written
+    there first and then taken out of the older ones. A search goes the same way, from the oldest to the newest, so it
+    meets an item at its new place if it has missed it at its old one; where it meets both, the newer one counts. It
+    repeats if a compaction exchanged the segments meanwhile: an item may have moved into one that it did not look at.
+
+    `compact` moves what the slot table holds into an IVF segment while all goes on. It belongs on a thread of its own
+    (`index.compactor`), and only the exchange of the segments at its end keeps writers waiting.
+
+    Safe for one writer, several readers and one compaction at a time.
+    """
+
+    def __init__(
+        self,
+        dimension: int,
+        *,
+        policy: Policy = Policy(),
+        capacity: int = 1024,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Make an empty index.
+
+        Args:
+            dimension: length of the vectors.
+            capacity: items to reserve room for; more make it grow.
+
+        Raises:
+            IndexRefused: dimension or capacity is below 1.
+        """
+        self._dimension = dimension
+        self._policy = policy
+        self._device = torch.device(device)
+        self._fallen_back: str | None = None
+        self._writing = threading.RLock()
+        self._compacting = threading.Lock()
+        self._segments: tuple[Segment, ...] = (ExactIndex(dimension, capacity=capacity, device=self._device),)
+        self._begun = self._sequence = 0
+        self._count = 0
+        self._generation = 0
+        self._work = _Work()
+        # Ids that were written since the slot table was put aside; None while none is.
+        self._changes: list[Tensor] | None = None
+        self._trained_error, self._trained_on = 0.0, 0
+        self._asked: deque[Tensor] = deque(maxlen=PRACTICE_QUERIES)
+
+    @property
+    def sequence(self) -> int:
+        return self._sequence
+
+    @property
+    def generation(self) -> int:
+        """How many times everything was replaced; queries belong to the vectors of one generation."""
+        return self._generation
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, item: int) -> bool:
+        return any(item in segment for segment in self._segments)
+
+    # Changes
+
+    def upsert(self, ids: Tensor, vectors: Tensor, bias: Tensor) -> None:
+        check_items(self._dimension, ids, vectors, bias)
+
+        def write() -> None:
+            self._newest.upsert(ids, vectors, bias)
+            for segment in self._segments[:-1]:
+                segment.remove(ids)
+
+        self._change(ids, write)
+
+    def remove(self, ids: Tensor) -> None:
+        check_ids("ids", ids, 1)
+
+        def write() -> None:
+            for segment in self._segments:
+                segment.remove(ids)
+
+        self._change(ids, write)
+
+    def renew(self, ids: Tensor, vectors: Tensor, bias: Tensor) -> None:
+        """Replace everything by a new generation, which is built beside the old one and takes its place in one step.
+
+        Searches go on in the old one until then. So does writing, but what is written meanwhile is of the old
+        generation and goes with it.
+
+        Args:
+            ids: of an id that is named twice the last one counts; (n,), int64.
+            vectors: (n, dimension), float32.
+            bias: (n,), float32.
+
+        Raises:
+            IndexRefused: nothing is changed then.
+        """
+        check_items(self._dimension, ids, vectors, bias)
+        with self._compacting:
+            fresh = SegmentedIndex(self._dimension, policy=self._policy, capacity=max(1, len(ids)), device=self._device)
+            fresh._fallen_back, fresh._asked = self._fallen_back, self._asked
+            fresh.upsert(ids, vectors, bias)
+            if fresh.due:
+                fresh.compact()
+            work = fresh._work
+            work.compactions += self._work.compactions
+            work.retrained += self._work.retrained
+            work.longest_pause = max(work.longest_pause, self._work.longest_pause)
+            with self._writing:
+                self._begun += 1
+                self._segments, self._count, self._work = fresh._segments, fresh._count, work
+                self._trained_error, self._trained_on = fresh._trained_error, fresh._trained_on
+                self._generation += 1
+                self._sequence = self._begun
+
+    def _change(self, ids: Tensor, write: Callable[[], None]) -> None:
+        with self._writing:
+            self._begun += 1
+            try:
+                write()
+            except torch.OutOfMemoryError as error:
+                self._leave_gpu(error)
+                write()
+            if self._changes is not None:
+                self._changes.append(ids.clone())
+            self._count = sum(map(len, self._segments))
+            self._sequence = self._begun
+
+    # Reading
+
+    def search(
+        self,
+        queries: Tensor,
+        k: int,
+        *,
+        excluded: Tensor | None = None,
+        allowed: Tensor | None = None,
+        generation: int | None = None,
+    ) -> Found:
+        check_search(self._dimension, queries, k, excluded, allowed)
+        while True:
+            segments, began, now = self._segments, self._begun, self._generation
+            if generation is not None and generation != now:
+                raise IndexRefused("generation", str(generation), str(now))
+            quiet, width = began == self._sequence, min(k, self._count)
+            try:
+                found = [segment.search(queries, k, excluded=excluded, allowed=allowed) for segment in segments]
+            except torch.OutOfMemoryError as error:
+                self._leave_gpu(error)
+                continue
+            if self._segments is segments:
+                break
+        if len(segments) > 1:
+            self._asked.extend(queries[-PRACTICE_QUERIES:].unbind())
+        quiet = quiet and self._begun == began
+        joined = _joined(found, width, met_once=quiet)
+        return Found(joined.ids.to(queries.device), joined.scores.to(queries.device))
+
+    def report(self) -> Report:
+        """How it stands."""
+        segments, work = self._segments, self._work
+        main = segments[0] if isinstance(segments[0], IvfSegment) else None
+        return Report(
+            kind="exact" if main is None else "ivf",
+            why=self._why(),
+            device=str(self._device),
+            items=self._count,
+            delta=self._delta_items(),
+            gone=main.gone if main else 0,
+            lists=len(main.centroids) if main else 0,
+            probes=main.probes if main else 0,
+            recall=round(main.recall, 4) if main else 1.0,
+            full=self.full,
+            generation=self._generation,
+            compactions=work.compactions,
+            retrained=work.retrained,
+            build_seconds=round(work.build_seconds, 3),
+            longest_pause_ms=round(1000 * work.longest_pause, 3),
+            nbytes=sum(segment.nbytes for segment in segments),
+        )
+
+    # Compaction
+
+    @property
+    def due(self) -> bool:
+        """Whether a compaction would do some good."""
+        if self._device.type != "cpu" or self._policy.kind == "exact":
+            return False
+        if isinstance(self._segments[0], IvfSegment):
+            enough = max(self._policy.delta_items, self._policy.delta_share * self._count)
+            return self._delta_items() > enough or self._segments[0].gone > max(enough, self._count / 2)
+        return self._count > (0 if self._policy.kind == "ivf" else self._policy.exact_items)
+
+    @property
+    def full(self) -> bool:
+        """Whether the slot table has outgrown what searches can bear, since compactions do not keep up."""
+        if self._device.type != "cpu" or not isinstance(self._segments[0], IvfSegment):
+            return False
+        return self._delta_items() > max(self._policy.full_items, self._policy.full_share * self._count)
+
+    def compact(self) -> None:
+        """Move all that the slot table holds into an IVF segment, and leave behind what is gone.
+
+        The lists stay those that were learnt last until items have moved away from them (`Policy.retrain_error`) or
+        their number has doubled: lists learnt from items that have been replaced since find ever less of the new ones.
+        """
+        with self._compacting:
+            began = time.perf_counter()
+            try:
+                self._compact()
+            except BaseException:
+                self._thaw()
+                raise
+            self._work.compactions += 1
+            self._work.build_seconds = time.perf_counter() - began
+
+    def _compact(self) -> None:
+        old = self._segments[0] if isinstance(self._segments[0], IvfSegment) else None
+        stale = old is not None and self._is_stale(old)
+        settled = None if old is None else old.contents()
+        centroids = None if old is None else old.centroids
+        if stale and settled is not None:
+            # This takes longest, so it comes before the slot table is put aside.
+            centroids = train(settled.rows, self._policy.rows_per_list)
+            settled = Placed.nearest(centroids, settled.ids, settled.rows)
+        ids, rows = self._freeze()
+        if centroids is None:
+            centroids = train(rows, self._policy.rows_per_list)
+        placed = Placed.nearest(centroids, ids, rows)
+        if old is not None and settled is not None:
+            # What was changed before the slot table was put aside is in there.
+            placed = Placed.joined(settled.only(old.holds(settled.ids)), placed)
+        new = IvfSegment(centroids, placed, self._codes(placed.rows))
+        if old is None or stale:
+            new.calibrate(self._practice(placed.rows), self._policy.recall, self._policy.recall_at)
+            self._trained_error, self._trained_on = new.error, len(new)
+            self._work.retrained += 1
+        else:
+            new.read(old.probes, old.recall)
+        self._exchange(new)
+
+    def _is_stale(self, old: IvfSegment) -> bool:
+        """Whether items stand further from their lists' centroids than they did, or lists should be more or fewer."""
+        further = old.error > self._policy.retrain_error * self._trained_error
+        return further or not self._trained_on / 4 <= len(old) <= 2 * self._trained_on
+
+    def _freeze(self) -> tuple[Integers, Floats]:
+        """Put the slot table aside, and an empty one in its place, which takes what is written from now on.
+
+        Returns:
+            Ids and rows of what the slot table held.
+        """
+        empty = ExactIndex(self._dimension)
+        with self._held_up():
+            frozen = self._newest
+            self._changes = []
+            self._segments = (*self._segments, empty)
+        ids, vectors, bias = frozen.contents()
+        return ids.numpy(), with_bias(vectors, bias)
+
+    def _exchange(self, new: IvfSegment) -> None:
+        """Let the new segment catch up with what was written meanwhile, and take the place of all but the newest."""
+        while True:
+            with self._held_up():
+                changes, self._changes = self._changes or [], []
+                if sum(map(len, changes)) <= CAUGHT_UP:
+                    for ids in changes:
+                        new.remove(ids)
+                    self._segments = (new, self._segments[-1])
+                    self._count = sum(map(len, self._segments))
+                    self._changes = None
+                    return
+            for ids in changes:
+                new.remove(ids)
+
+    def _thaw(self) -> None:
+        """Take back a slot table that was put aside, with what was written since."""
+        with self._held_up():
+            if self._changes is not None:
+                written, self._segments = self._newest, self._segments[:-1]
+                self._newest.upsert(*written.contents())
+                self._changes = None
+
+    @contextmanager
+    def _held_up(self) -> Iterator[None]:
+        """Keep writers waiting, and note for how long."""
+        with self._writing:
+            began = time.perf_counter()
+            yield
+            self._work.longest_pause = max(self._work.longest_pause, time.perf_counter() - began)
+
+    def _practice(self, rows: Floats) -> Tensor:
+        """Queries of late, or items in their place while there are too few."""
+        asked = list(self._asked)
+        if len(asked) == PRACTICE_QUERIES:
+            return torch.stack(asked).cpu()
+        some = np.random.default_rng(0).choice(len(rows), min(PRACTICE_QUERIES, len(rows)), replace=False)
+        return torch.from_numpy(rows[some, :-1])
+
+    def _codes(self, rows: Floats) -> Codes:
+        memory = self._policy.memory
+        if memory is None or rows.nbytes <= memory or np.abs(rows[:, :-1]).max(initial=0.0) > LARGEST_FLOAT16:
+            return "float32"
+        return "float16"
+
+    def _delta_items(self) -> int:
+        return sum(len(segment) for segment in self._segments if isinstance(segment, ExactIndex))
+
+    def _why(self) -> str:
+        policy, count = self._policy, self._count
+        if self._device.type != "cpu":
+            return f"on {self._device} every item is looked at"
+        if self._fallen_back:
+            return self._fallen_back
+        if policy.kind != "auto":
+            return f'index.kind is "{policy.kind}"'
+        if isinstance(self._segments[0], IvfSegment):
+            return f"{count:,} items; every one is looked at up to {policy.exact_items:,}"
+        if count > policy.exact_items:
+            return f"{count:,} items: lists are being learnt"
+        return f"{count:,} items of at most {policy.exact_items:,} that are all looked at"
+
+    def _leave_gpu(self, error: torch.OutOfMemoryError) -> None:
+        """The GPU's memory does not suffice: go on from the host's."""
+        with self._writing:
+            if self._device.type == "cpu":
+                raise error
+            ids, vectors, bias = self._newest.contents()
+            on_host = ExactIndex(self._dimension, capacity=max(1, len(ids)))
+            on_host.upsert(ids, vectors, bias)
+            self._segments = (on_host,)
+            self._fallen_back = f"{self._device} ran out of memory"
+            self._device = on_host.device
+            log.warning("the index of %d items goes on in the host's memory: %s", len(ids), error)
+
+    @property
+    def _newest(self) -> ExactIndex:
+        newest = self._segments[-1]
+        assert isinstance(newest, ExactIndex)
+        return newest
+
+
+def _joined(found: Sequence[Found], width: int, met_once: bool) -> Found:
+    """The best of several segments' answers, the oldest first.
+
+    Args:
+        width: of the answer.
+        met_once: no item can be in two answers; where one is, the newer counts.
+    """
+    if len(found) == 1 and found[0].ids.shape[1] == width:
+        return found[0]
+    scores = [each.scores for each in found]
+    if not met_once:
+        for number in range(len(found) - 1):
+            newer = torch.cat([each.ids for each in found[number + 1 :]], 1).sort(1).values
+            if newer.shape[1]:
+                place = torch.searchsorted(newer, found[number].ids).clamp_max_(newer.shape[1] - 1)
+                twice = newer.gather(1, place) == found[number].ids
+                scores[number] = scores[number].masked_fill(twice, -torch.inf)
+    ids, together = torch.cat([each.ids for each in found], 1), torch.cat(scores, 1)
+    answer = nothing_found(len(ids), width)
+    best, columns = together.topk(min(width, together.shape[1]), dim=1)
+    answer.scores[:, : best.shape[1]] = best
+    answer.ids[:, : best.shape[1]] = ids.gather(1, columns).masked_fill_(best == -torch.inf, 0)
+    return answer
