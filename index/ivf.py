@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from index.exact import top_k
-from index.live import LARGEST_ID, Found, nothing_found
+from index.blocks import top_k
+from index.live import Found, nothing_found
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -98,7 +98,9 @@ class IvfSegment:
         self._starts = np.searchsorted(placed.lists[order], np.arange(len(centroids) + 1)).astype(np.int64)
         stored = rows[order].astype(codes)
         self._state = np.where(stored[:, -1] > -np.inf, SHOWN, HIDDEN).astype(np.uint8)
-        self._by_id = np.argsort(self._ids).astype(np.int32)
+        # By id; -1 where there is none.
+        self._place = np.full(int(self._ids.max(initial=0)) + 1, -1, np.int32)
+        self._place[self._ids] = np.arange(len(ids), dtype=np.int32)
         self._held = len(ids)
         self._shown = int((self._state == SHOWN).sum())
         self._built_with = len(ids)
@@ -117,10 +119,7 @@ class IvfSegment:
 
     def holds(self, ids: Integers) -> NDArray[np.bool_]:
         """Which of these items are there."""
-        positions, known = self._positions(ids)
-        if self._built_with:
-            known &= self._state[positions] != GONE
-        return known
+        return self._positions(ids)[1]
 
     @property
     def gone(self) -> int:
@@ -156,10 +155,11 @@ class IvfSegment:
 
     def remove(self, ids: Tensor) -> None:
         """Take items out; ids that are not there are ignored."""
-        positions, known = self._positions(ids.cpu().numpy())
-        positions = np.unique(positions[known])
+        positions, _ = self._positions(ids.cpu().numpy())
+        if len(positions) == 0:
+            return
+        positions = np.unique(positions)
         state = self._state[positions]
-        positions, state = positions[state != GONE], state[state != GONE]
         lists = np.searchsorted(self._starts, positions, side="right") - 1
         places = positions - self._starts[lists]
         for number, place in zip(lists.tolist(), places.tolist(), strict=True):
@@ -183,8 +183,8 @@ class IvfSegment:
         unwanted = None if excluded is None or excluded.shape[1] == 0 else excluded.cpu().to(torch.int64).sort(1).values
         selector, reach = None, self._shown
         if allowed is not None:
-            positions, known = self._positions(allowed.cpu().numpy())
-            positions = np.unique(positions[known])
+            positions, _ = self._positions(allowed.cpu().numpy())
+            positions = np.unique(positions)
             positions = positions[self._state[positions] == SHOWN]
             reach = len(positions)
             if reach <= max(NARROW_ROWS, NARROW_SHARE * self._built_with):
@@ -265,14 +265,11 @@ class IvfSegment:
         return found
 
     def _positions(self, ids: Integers) -> tuple[Integers, NDArray[np.bool_]]:
-        """Where items stand, and which of them stand anywhere."""
-        if self._built_with == 0:
-            return np.zeros(len(ids), np.int64), np.zeros(len(ids), np.bool_)
-        # Of the same type as what is looked through, which would be copied otherwise; no item is 0.
-        wanted = np.where((ids < 0) | (ids > LARGEST_ID), 0, ids).astype(np.int32)
-        place = np.searchsorted(self._ids, wanted, sorter=self._by_id)
-        positions = self._by_id[np.minimum(place, self._built_with - 1)].astype(np.int64)
-        return positions, self._ids[positions] == wanted
+        """Where those of the items stand that are there, and which these are."""
+        places = self._place[np.where((ids < 0) | (ids >= len(self._place)), 0, ids)]
+        there = places >= 0
+        there[there] = self._state[places[there]] != GONE
+        return places[there].astype(np.int64), there
 
     def _filled(self, stored: NDArray[np.floating]) -> faiss.IndexIVF:
         lists, width = len(self.centroids), stored.shape[1]
