@@ -32,7 +32,7 @@ from learner.evaluation import MODELS, Results, Stream, evaluate
 from learner.online import Exam, OnlineLearner
 from learner.outcomes import DEPTH, interval
 from schemas.items import Item
-from schemas.settings import Scenario, Settings
+from schemas.settings import Learn, Scenario, Settings
 from streams.evaluate import WARM_EPOCHS, WARM_SHARE, read_examples
 from streams.route import look_through
 from streams.sources import History, open_history
@@ -127,7 +127,9 @@ def scenarios_of(each: DataSet, history: History, limit: int | None) -> Settings
     """Settings with the scenarios that the events name, or else one for all of them."""
     found = look_through(islice(history.events(), limit)).scenarios()
     scenario = Scenario(repeat=each.repeat)
-    return Settings(scenarios=dict.fromkeys(sorted(found), scenario) or {each.name: scenario})
+    return Settings(
+        scenarios=dict.fromkeys(sorted(found), scenario) or {each.name: scenario}, learn=Learn(probe_rows=0)
+    )
 
 
 def prepare(each: DataSet, limit: int | None) -> Prepared:

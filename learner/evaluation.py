@@ -157,7 +157,8 @@ def evaluate(
     """
     if unknown := set(models) - set(MODELS):
         raise ValueError(f"no such models: {', '.join(sorted(unknown))}")
-    learn = msgspec.structs.replace(settings.learn, seed=seed)
+    # What the learner held out by itself, its rivals would have learnt.
+    learn = msgspec.structs.replace(settings.learn, seed=seed, probe_rows=0)
     rivals = [name for name in models if name in BASELINES]
     found: tuple[Examined, int, int] | None = None
     marks: dict[str, Marks] = {}
@@ -197,7 +198,7 @@ class _Classroom:
         self._warmed: list[TrainingBatch] = []
         self._known = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.bool_))]
         self.marks = {name: Marks() for name in (student.mixed, student.neural, *rivals) if name is not None}
-        self._probes = Probes()
+        self._probes = Probes(self._scenarios)
         self._quizzes: dict[Key, Trial] = {}
         for number, name in enumerate(self._scenarios):
             self._hold_out(number, stream.probes.get(name, ()))

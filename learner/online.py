@@ -15,10 +15,12 @@ from torch import Tensor
 
 from learner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from learner.facts import Facts
+from learner.hold_out import Placed, divide
 from learner.items import ItemTable, TableFull
 from learner.lessons import Lessons, as_lessons
 from learner.mixer import FEATURES, Mixer, MixerTrainer
 from learner.outcomes import DEPTH
+from learner.probes import Probes
 from learner.progress import Progress
 from learner.projection import Projection
 from learner.publication import News, Publication
@@ -35,6 +37,9 @@ from schemas.settings import Settings
 from schemas.topics import Topics
 
 __all__ = ["Exam", "OnlineLearner", "Publication"]
+
+WINDOW = 0
+"""The probe set of each scenario that its stream fills; `Probes` may hold others beside it."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +65,13 @@ class OnlineLearner:
 
     Attributes:
         table: all items, with vectors, neighbours and popularity.
+        probes: what was held out of the stream; `probes.test` with `rank` says how much of it is still known.
         lineage: names this run of learning; a checkpoint carries it on.
         step: gradient steps taken.
         skipped_steps: gradient steps that were not taken because the loss was not finite.
         left_out: items that got no row because the table is full.
         learns_tower: whether trunk, heads and item vectors learn; mixer and counters always do.
-        on_exam: told of each micro-batch when it was tested and before it is learnt.
+        on_exam: told of each micro-batch, less what is held out of it, when it was tested and before it is learnt.
     """
 
     def __init__(
@@ -101,6 +107,7 @@ class OnlineLearner:
             for number in range(len(self._scenarios))
         ]
         self._replay = Replay(len(self._scenarios), learn.replay_rows, sizes.history, device)
+        self.probes = Probes(self._scenarios, device)
         self.adopt(PlainStrategy)
         self._news = News(self.table)
         self._heads_changed = False
@@ -167,12 +174,14 @@ class OnlineLearner:
             self._texts.forget(row)
             self._trainer.forget_item(row)
             self._replay.forget_item(row)
+            self.probes.forget_item(row)
             self._news.touch(torch.tensor([row], device=self._device))
         return bool(row)
 
     def forget_user(self, user_id: str) -> int:
-        """Drop what is remembered of a user; returns how many replay rows that were."""
-        return self._replay.forget_user(user_hash(user_id))
+        """Drop what is remembered of a user; returns how many rows of replay and of probe sets that were."""
+        user = user_hash(user_id)
+        return self._replay.forget_user(user) + self.probes.forget_user(user)
 
     # Learning
 
@@ -191,10 +200,10 @@ class OnlineLearner:
         return len(new)
 
     def _learn_batch(self, scenario: int, examples: Sequence[Example]) -> None:
-        """test → step and remember → mix → count → move the watermarks."""
+        """hold out → test → step and remember → mix → count → move the watermarks."""
         name = self._scenarios[scenario]
         targets = [self._row(example.item_id) for example in examples]
-        placed = [(example, row) for example, row in zip(examples, targets, strict=True) if row]
+        placed = self._hold_out(scenario, [pair for pair in zip(examples, targets, strict=True) if pair[1]])
         if placed:
             impressions = self._settings.scenarios[name].impressions
             lessons = as_lessons(self.table, scenario, placed, self._settings.model.history, impressions)
@@ -208,6 +217,24 @@ class OnlineLearner:
                 self._mix(scenario, candidates, lessons.batch.target[tested])
             self._count(scenario, lessons.batch)
         self._progress[name].mark(examples)
+
+    def _hold_out(self, scenario: int, placed: Sequence[Placed]) -> Sequence[Placed]:
+        """Test a share of the examples and keep it for the probe set; returns the others.
+
+        No part learns from that share: neither weights nor replay, mixer or counters. Histories of later examples hold
+        its items, as serving's do.
+        """
+        learn, key = self._settings.learn, (scenario, WINDOW)
+        room = learn.probe_rows - self.probes.size(key)
+        if room <= 0:
+            return placed
+        eligible, name = self.table.eligible[scenario], self._scenarios[scenario]
+        held, learnt = divide(placed, eligible, room, name, learn.probe_share, learn.seed)
+        if held:
+            lessons = as_lessons(self.table, scenario, held, self._settings.model.history)
+            self._test(scenario, lessons)
+            self.probes.hold(key, lessons, [user_hash(example.user_id) for example, _ in held])
+        return learnt
 
     def examine(self, scenario: str, examples: Sequence[Example]) -> Exam | None:
         """Test on the examples and learn nothing; None if no item of theirs is known."""
@@ -410,7 +437,7 @@ class OnlineLearner:
             parts.setdefault(part, {})[within] = tensor
         self.table.load(parts["table"], facts.names)
         for name, each in self._parts().items():
-            each.load(parts[name])
+            each.load(parts.get(name, {}))
         self._generator.set_state(tensors["generator"])
         self._news = News(self.table)
         self._heads_changed = True
@@ -448,6 +475,7 @@ class OnlineLearner:
             "trainer": self._trainer,
             "mixer": self._mixer,
             "replay": self._replay,
+            "probes": self.probes,
         }
 
     def _made_for(self) -> dict[str, object]:

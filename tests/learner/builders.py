@@ -45,7 +45,14 @@ def small_settings(
     model: Mapping[str, Any] | None = None,
     **learn: Any,
 ) -> Settings:
-    defaults: dict[str, Any] = {"micro_batch": 8, "replay_batch": 8, "replay_rows": 40, "recall_window": 500}
+    """Nothing is held out, unless told otherwise: a test that counts what is learnt wants to count its examples."""
+    defaults: dict[str, Any] = {
+        "micro_batch": 8,
+        "replay_batch": 8,
+        "replay_rows": 40,
+        "recall_window": 500,
+        "probe_rows": 0,
+    }
     return Settings(
         scenarios={name: Scenario() for name in scenarios},
         model=small_model(**(model or {})),

@@ -14,9 +14,11 @@ def test_fifty_steps_and_fifty_in_another_process_are_a_hundred(tmp_path: Path) 
     straight = small_learner(SETTINGS)
     first_half(straight)
     assert straight.step == STEPS
+    assert 0 < straight.probes.size((0, 0)) < SETTINGS.learn.probe_rows
     straight.save(tmp_path / "half", {})
     second_half(straight)
     assert straight.step == 2 * STEPS
+    assert straight.probes.size((0, 0)) == SETTINGS.learn.probe_rows
     command = [sys.executable, "-m", "tests.learner.going_on", str(tmp_path / "half"), str(tmp_path / "whole")]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[2], timeout=200)
     straight.save(tmp_path / "straight", {})
