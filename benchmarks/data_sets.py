@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 
 from learner.encoder import TextEncoder
 from learner.evaluation import MODELS, Results, Stream, evaluate
-from learner.online import Exam, OnlineLearner
+from learner.exam import Exam
+from learner.online import OnlineLearner
 from learner.outcomes import DEPTH, interval
 from schemas.items import Item
 from schemas.settings import Learn, Scenario, Settings

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from learner.baselines import Baseline, DecayedPopularity, Ease, ItemKNN, Popularity, SasRec, Trial, TunedItemKNN
+from learner.exam import Exam
 from learner.lessons import Lessons, as_lessons
-from learner.online import Exam, OnlineLearner
+from learner.online import OnlineLearner
 from learner.outcomes import COLD_USES, DEPTH, Examined
 from learner.probes import RANKED_AT_ONCE, Key, Probes
 from learner.ranking import Ranking

@@ -14,8 +14,7 @@ from learner.online import OnlineLearner
 from learner.probes import Key
 from schemas.records import Example
 from schemas.settings import Settings
-from tests.learner.builders import example, put, small_learner, small_settings, stream
-from tests.learner.test_online import NAMES, everything
+from tests.learner.builders import NAMES, everything, example, put, small_learner, small_settings, stream
 
 SHOP, NEWS = (0, 0), (1, 0)
 ALL = torch.ones(40, dtype=torch.bool)
