@@ -38,7 +38,7 @@ from streams.evaluate import WARM_EPOCHS, WARM_SHARE, read_examples
 from streams.route import look_through
 from streams.sources import History, open_history
 
-OURS, CONTROL, COLD_RIVAL = "headstream", "decayed-popularity", "item-knn"
+OURS, CONTROL, COLD_RIVAL, STILL = "headstream", "decayed-popularity", "item-knn", "static"
 TEXTS_AT_ONCE = 256
 EVENTS_AT_ONCE = 256
 
@@ -166,16 +166,23 @@ def summary(scenarios: Sequence[str], runs: Sequence[Results]) -> dict[str, obje
         for model in runs[0].marks
     }  # (tests,) each
     recall = {model: float(hit.mean()) for model, hit in hits.items()}
+    later = {model: float(hit[len(hit) // 2 :].mean()) for model, hit in hits.items()}
     figures: dict[str, object] = {
         "tests": len(exam.user),
         "cold tests": int(exam.cold.sum()),
         "recall@10": recall,
+        "second half recall@10": later,
         "cold recall@10": {model: float(hit[exam.cold].mean()) for model, hit in hits.items()}
         if exam.cold.any()
         else {},
     }
     if OURS not in recall:
         return figures
+    if STILL in recall:
+        figures["ratio to static"] = {
+            "all": recall[OURS] / max(recall[STILL], 1e-9),
+            "second half": later[OURS] / max(later[STILL], 1e-9),
+        }
     if others := {model: value for model, value in recall.items() if model != OURS}:
         best = max(others, key=others.__getitem__)
         low, high = interval(hits[OURS] - hits[best], exam.user)
@@ -209,15 +216,16 @@ def beside(
 
 def lines(name: str, figures: Mapping[str, object]) -> Iterator[str]:
     """A data set's figures as a table to read."""
-    recall, cold = figures["recall@10"], figures["cold recall@10"]
+    recall, later, cold = (figures[label] for label in ("recall@10", "second half recall@10", "cold recall@10"))
     assert isinstance(recall, dict)
+    assert isinstance(later, dict)
     assert isinstance(cold, dict)
     yield f"\n{name}: {figures['tests']:,} tests, {figures['cold tests']:,} of them on cold items"
-    yield f"  {'model':22}{'recall@10':>10}{'cold':>10}{'headstream is':>16}"
+    yield f"  {'model':22}{'recall@10':>10}{'2nd half':>10}{'cold':>10}{'headstream is':>16}"
     for model, value in sorted(recall.items(), key=lambda pair: -pair[1]):
         ratio = f"{recall[OURS] / value:.3f} x" if OURS in recall and value > 0 else ""
-        yield f"  {model:22}{value:10.4f}{cold.get(model, float('nan')):10.4f}{ratio:>16}"
-    for label in ("best rival", "cold ratio to item-knn", "hated"):
+        yield f"  {model:22}{value:10.4f}{later[model]:10.4f}{cold.get(model, float('nan')):10.4f}{ratio:>16}"
+    for label in ("best rival", "ratio to static", "cold ratio to item-knn", "hated"):
         if label in figures:
             yield f"  {label}: {figures[label]}"
     scenarios = figures.get("beside decayed popularity")

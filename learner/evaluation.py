@@ -26,6 +26,7 @@ from learner.ranking import Ranking
 from learner.replay import TrainingBatch, user_hash
 from learner.retention import Retention
 from schemas.items import Item
+from schemas.packed import holds, unpack
 from schemas.records import Example
 from schemas.settings import Settings
 
@@ -109,21 +110,28 @@ class Marks:
 
     Attributes:
         places: of the wanted item in each list, from 0; `DEPTH` where it was not among so many.
+        refused: the same of items that were disliked or passed over.
         shown: rows that stood in a list.
         seconds: spent on ranking and learning, the warm-up included.
         retention: recall on the probe sets after each block; the window of all sets is 0.
     """
 
     places: list[NDArray[np.int64]] = field(default_factory=lambda: [np.zeros(0, np.int64)])
+    refused: list[NDArray[np.int64]] = field(default_factory=lambda: [np.zeros(0, np.int64)])
     shown: set[int] = field(default_factory=set)
     seconds: float = 0.0
     retention: Retention = field(default_factory=Retention)
 
     def add(self, lists: NDArray[np.int64], target: NDArray[np.int64]) -> None:
         """Mark lists of rows, best first; (tests, at least `DEPTH`)."""
-        match = lists[:, :DEPTH] == target[:, None]
-        self.places.append(np.where(match.any(1), match.argmax(1), DEPTH))
+        self.places.append(places_in(lists, target))
         self.shown.update(np.unique(lists[:, :DEPTH]).tolist())
+
+
+def places_in(lists: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each row stands in its list, from 0; `DEPTH` where it is not among so many; (n,)."""
+    match = lists[:, :DEPTH] == rows[:, None]
+    return np.where(match.any(1), match.argmax(1), DEPTH)
 
 
 @dataclass
@@ -257,6 +265,8 @@ class _Classroom:
         elif not self._counting:
             self._warmed.append(exam.lessons.batch)
         shelf = self._learner.table.eligible[exam.scenario].numpy()
+        if self._counting:
+            self._mark_refusals(exam, trial, shelf)
         for name, rival in self._rivals.items():
             marks, began = self.marks[name], time.perf_counter()
             if self._counting and len(tested):
@@ -264,6 +274,28 @@ class _Classroom:
             rival.learn(trial)
             marks.seconds += time.perf_counter() - began
         np.add.at(self._uses, trial.uses().target, 1)
+
+    def _mark_refusals(self, exam: Exam, trial: Trial, shelf: NDArray[np.bool_]) -> None:
+        """Note where each model has what was not wanted, as it would have been shown at the time."""
+        refusals = self._refusals(exam.examples, shelf)
+        if not refusals:
+            return
+        at, rows = np.array(refusals, np.int64).T
+        ranking = self._learner.rank(exam.scenario, exam.lessons.asked.take(torch.from_numpy(at)))
+        for name, lists in self._lists(ranking).items():
+            self.marks[name].refused.append(places_in(lists.numpy(), rows))
+        for name, rival in self._rivals.items():
+            self.marks[name].refused.append(places_in(rival.rank(trial.take(at), shelf), rows))
+
+    def _refusals(self, examples: Sequence[Example], shelf: NDArray[np.bool_]) -> list[tuple[int, int]]:
+        """Number of the example and row, of each item that was disliked or passed over and could have been shown."""
+        found = []
+        for number, example in enumerate(examples):
+            names = [example.item_id] if example.weight < 0 else unpack(example.passed_over)
+            for name, row in zip(names, self._learner.table.rows(names), strict=True):
+                if row and shelf[row] and not holds(example.excluded, name):
+                    found.append((number, row))
+        return found
 
     def _mark_student(self, ranking: Ranking, target: NDArray[np.int64]) -> None:
         for name, lists in self._lists(ranking).items():

@@ -60,6 +60,25 @@ def test_figures_are_means_over_the_seeds() -> None:
     assert summary(["shop", "news"], runs)["recall@10"] == {"headstream": 0.5}
 
 
+def test_the_second_half_is_told_beside_the_whole_and_so_is_the_ratio_to_a_tower_that_stands_still() -> None:
+    never = DEPTH
+    found = summary(
+        ["shop", "news"],
+        [
+            results(
+                {
+                    "headstream": [0, 0, never, never, 0, 0, 0, never],
+                    "static": [0, never, 0, never, 0, never, never, 0],
+                }
+            )
+        ],
+    )
+    assert found["recall@10"] == {"headstream": 5 / 8, "static": 4 / 8}
+    assert found["second half recall@10"] == {"headstream": 3 / 4, "static": 2 / 4}
+    assert found["ratio to static"] == {"all": 5 / 4, "second half": 3 / 2}
+    assert any("ratio to static" in line and "1.5" in line for line in lines("both", found))
+
+
 def test_without_data_it_says_so_and_ends(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="kuairand_like_hate: no such folder"):
         chosen(known_sets(tmp_path, None), ["kuairand"])
