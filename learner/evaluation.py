@@ -205,6 +205,9 @@ class _Classroom:
         self._uses = np.zeros(self._rows, np.int64)
         self._counting = False
         self._warmed: list[TrainingBatch] = []
+        self._count = 0
+        self._tests: dict[tuple[int, int], int] = {}
+        self._disliked: set[int] = set()
         self._known = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.bool_))]
         self.marks = {name: Marks() for name in (student.mixed, student.neural, *rivals) if name is not None}
         self._probes = Probes(self._scenarios)
@@ -237,7 +240,7 @@ class _Classroom:
 
     def tested(self) -> Examined:
         scenario, user, cold = (np.concatenate(column) for column in zip(*self._known, strict=True))
-        return Examined(scenario, user, cold)
+        return Examined(scenario, user, cold, np.isin(np.arange(len(user)), list(self._disliked)))
 
     def items(self) -> int:
         return int(self._learner.table.eligible.any(0).sum())
@@ -261,6 +264,9 @@ class _Classroom:
             target = trial.target[tested]
             cold = self._uses[target] < COLD_USES
             self._known.append((np.full(len(tested), exam.scenario), trial.users[tested], cold))
+            for pair in zip(trial.users[tested].tolist(), target.tolist(), strict=True):
+                self._tests[pair] = self._count
+                self._count += 1
             self._mark_student(exam.ranking, target)
         elif not self._counting:
             self._warmed.append(exam.lessons.batch)
@@ -277,7 +283,7 @@ class _Classroom:
 
     def _mark_refusals(self, exam: Exam, trial: Trial, shelf: NDArray[np.bool_]) -> None:
         """Note where each model has what was not wanted, as it would have been shown at the time."""
-        refusals = self._refusals(exam.examples, shelf)
+        refusals = self._refusals(exam, trial, shelf)
         if not refusals:
             return
         at, rows = np.array(refusals, np.int64).T
@@ -287,10 +293,18 @@ class _Classroom:
         for name, rival in self._rivals.items():
             self.marks[name].refused.append(places_in(rival.rank(trial.take(at), shelf), rows))
 
-    def _refusals(self, examples: Sequence[Example], shelf: NDArray[np.bool_]) -> list[tuple[int, int]]:
-        """Number of the example and row, of each item that was disliked or passed over and could have been shown."""
+    def _refusals(self, exam: Exam, trial: Trial, shelf: NDArray[np.bool_]) -> list[tuple[int, int]]:
+        """Number of the example and row, of each item that was disliked or passed over and could have been shown.
+
+        What was a test when its user took it, and is disliked only now, could not be shown again: of that it is noted
+        that the test was of an item that was not wanted.
+        """
         found = []
-        for number, example in enumerate(examples):
+        for number, example in enumerate(exam.examples):
+            pair = int(trial.users[number]), int(trial.target[number])
+            if example.weight < 0 and pair in self._tests:
+                self._disliked.add(self._tests[pair])
+                continue
             names = [example.item_id] if example.weight < 0 else unpack(example.passed_over)
             for name, row in zip(names, self._learner.table.rows(names), strict=True):
                 if row and shelf[row] and not holds(example.excluded, name):

@@ -30,11 +30,13 @@ class Examined:
         scenario: numbers; (n,), int64.
         user: dense numbers; (n,), int64.
         cold: whether the item had fewer than `COLD_USES` uses before; (n,), bool.
+        disliked: whether the same user said afterwards that they do not want the item; (n,), bool.
     """
 
     scenario: NDArray[np.int64]
     user: NDArray[np.int64]
     cold: NDArray[np.bool_]
+    disliked: NDArray[np.bool_]
 
 
 class Clicks(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +134,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         ratios: of the recall of headstream to that of each other model, by the other's name; without those that found
             nothing.
         memory_megabytes: of this process at its peak.
-        refused: items that were disliked, or passed over in a list, where they could have been shown.
+        refused: items that were disliked, or passed over in a list; those that no list could have held are not counted.
         held_out: events that are learnt by no model, in the probe sets of all scenarios.
         blocks: in the stress order, the scenarios, as one came after the other.
         forgetting: in the stress order, by model.
@@ -164,9 +166,10 @@ def figures(
     Args:
         places: for each seed, of the item in the model's list, from 0; `DEPTH` or more where it was not among the
             first ten; (n,).
-        refused: the same of what was refused; (r,).
+        refused: the same of what was refused and was no test; (r,).
     """
     place = np.stack(places)  # (seeds, n)
+    unwanted = np.stack(refused) if refused else np.zeros((len(place), 0), np.int64)
     listed, back = place < DEPTH, np.minimum(place, DEPTH)
     hit = listed.mean(0)  # (n,)
     thirds, stretches = np.array_split(hit, 3), np.array_split(np.arange(len(hit)), WINDOWS)
@@ -186,7 +189,7 @@ def figures(
             for number, name in enumerate(scenarios)
         },
         examples_per_second=examples_per_second,
-        clicks=clicks(place, np.stack(refused)) if refused and refused[0].size else {},
+        clicks=clicks(place[:, ~tested.disliked], np.concatenate([place[:, tested.disliked], unwanted], 1)),
     )
 
 
@@ -194,8 +197,13 @@ def clicks(taken: NDArray[np.int64], refused: NDArray[np.int64]) -> dict[str, Cl
     """Taken and refused told apart by lists of `DEPTH` places, and of one.
 
     Args:
-        taken, refused: places as `figures` takes them; (seeds, n) and (seeds, r), n at least 1.
+        taken, refused: places as `figures` takes them; (seeds, n) and (seeds, r).
+
+    Returns:
+        Nothing unless there is something of both.
     """
+    if not taken.size or not refused.size:
+        return {}
     return {f"top-{depth}": _clicks(taken < depth, refused < depth) for depth in (DEPTH, 1)}
 
 

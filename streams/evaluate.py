@@ -210,7 +210,7 @@ def _report(
         models=found,
         memory_megabytes=_peak_memory_bytes() / 2**20,
         ratios=ratios,
-        refused=sum(map(len, runs[0].marks[models[0]].refused)),
+        refused=int(tested.disliked.sum()) + sum(map(len, runs[0].marks[models[0]].refused)),
         held_out=runs[0].probes,
         blocks=blocks,
         forgetting=kept,

@@ -17,11 +17,11 @@ RATIOS_NOTE = (
 )
 
 CLICKS_NOTE = (
-    "Refused is what was disliked, or passed over in a list from which another item was taken, if it could have been "
-    f"shown. What stands among the first {DEPTH} of a model's list, or first of all, it says will be taken; all else "
-    "it says will not. accuracy: of taken and refused items, the share of which it is right. precision: of what it "
-    "says will be taken, the share that was. recall: of what was taken, the share that it says will be. F1: harmonic "
-    "mean of precision and recall."
+    "Refused is what was disliked, at once or after a try, or passed over in a list from which another item was taken. "
+    f"What stands among the first {DEPTH} of a model's list, or first of all, it says will be taken; all else it says "
+    "will not. accuracy: of taken and refused items, the share of which it is right. precision: of what it says will "
+    "be taken, the share that was, and not disliked later. recall: of what was so taken, the share that it says will "
+    "be. F1: harmonic mean of precision and recall."
 )
 
 LABEL_LENGTH = 24

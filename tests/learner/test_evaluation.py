@@ -102,6 +102,25 @@ def test_a_disliked_item_is_looked_for_in_the_list_that_its_user_would_have_been
     assert [np.concatenate(marks.refused).tolist() for marks in found.marks.values()] == [[0], [0]]
 
 
+def test_a_dislike_of_what_was_taken_before_is_of_the_test_that_it_was() -> None:
+    given = a_stream()
+    taken = [given.examples[place][1] for place in (100, 150, 40)]
+    regrets = [
+        example(each.item_id, [each.item_id], offset=200 + at, user=each.user_id, weight=-1.0)
+        for at, each in enumerate(taken)
+    ]
+    found = run(
+        ["headstream", "popularity"], replace(given, examples=[*given.examples, *(("shop", one) for one in regrets)])
+    )
+    last = {
+        (each.user_id, each.item_id): place for place, (_, each) in enumerate(given.examples[WARM:])
+    }  # a user may take an item again; the dislike is of the last time
+    expected = {last[each.user_id, each.item_id] for each in taken if (each.user_id, each.item_id) in last}
+    assert len(expected) >= 2
+    assert set(np.flatnonzero(found.tested.disliked)) == expected
+    assert not found.tested.disliked[:30].any()
+
+
 def test_an_unknown_model_is_named() -> None:
     with pytest.raises(ValueError, match="oracle"):
         run(["oracle"])

