@@ -29,15 +29,16 @@ from numpy.typing import NDArray
 
 from learner.encoder import TextEncoder
 from learner.evaluation import MODELS, Results, Stream, evaluate
-from learner.online import Exam, OnlineLearner
+from learner.exam import Exam
+from learner.online import OnlineLearner
 from learner.outcomes import DEPTH, interval
 from schemas.items import Item
-from schemas.settings import Scenario, Settings
+from schemas.settings import Learn, Scenario, Settings
 from streams.evaluate import WARM_EPOCHS, WARM_SHARE, read_examples
 from streams.route import look_through
 from streams.sources import History, open_history
 
-OURS, CONTROL, COLD_RIVAL = "headstream", "decayed-popularity", "item-knn"
+OURS, CONTROL, COLD_RIVAL, STILL = "headstream", "decayed-popularity", "item-knn", "static"
 TEXTS_AT_ONCE = 256
 EVENTS_AT_ONCE = 256
 
@@ -127,7 +128,9 @@ def scenarios_of(each: DataSet, history: History, limit: int | None) -> Settings
     """Settings with the scenarios that the events name, or else one for all of them."""
     found = look_through(islice(history.events(), limit)).scenarios()
     scenario = Scenario(repeat=each.repeat)
-    return Settings(scenarios=dict.fromkeys(sorted(found), scenario) or {each.name: scenario})
+    return Settings(
+        scenarios=dict.fromkeys(sorted(found), scenario) or {each.name: scenario}, learn=Learn(probe_rows=0)
+    )
 
 
 def prepare(each: DataSet, limit: int | None) -> Prepared:
@@ -163,16 +166,23 @@ def summary(scenarios: Sequence[str], runs: Sequence[Results]) -> dict[str, obje
         for model in runs[0].marks
     }  # (tests,) each
     recall = {model: float(hit.mean()) for model, hit in hits.items()}
+    later = {model: float(hit[len(hit) // 2 :].mean()) for model, hit in hits.items()}
     figures: dict[str, object] = {
         "tests": len(exam.user),
         "cold tests": int(exam.cold.sum()),
         "recall@10": recall,
+        "second half recall@10": later,
         "cold recall@10": {model: float(hit[exam.cold].mean()) for model, hit in hits.items()}
         if exam.cold.any()
         else {},
     }
     if OURS not in recall:
         return figures
+    if STILL in recall:
+        figures["ratio to static"] = {
+            "all": recall[OURS] / max(recall[STILL], 1e-9),
+            "second half": later[OURS] / max(later[STILL], 1e-9),
+        }
     if others := {model: value for model, value in recall.items() if model != OURS}:
         best = max(others, key=others.__getitem__)
         low, high = interval(hits[OURS] - hits[best], exam.user)
@@ -206,15 +216,16 @@ def beside(
 
 def lines(name: str, figures: Mapping[str, object]) -> Iterator[str]:
     """A data set's figures as a table to read."""
-    recall, cold = figures["recall@10"], figures["cold recall@10"]
+    recall, later, cold = (figures[label] for label in ("recall@10", "second half recall@10", "cold recall@10"))
     assert isinstance(recall, dict)
+    assert isinstance(later, dict)
     assert isinstance(cold, dict)
     yield f"\n{name}: {figures['tests']:,} tests, {figures['cold tests']:,} of them on cold items"
-    yield f"  {'model':22}{'recall@10':>10}{'cold':>10}{'headstream is':>16}"
+    yield f"  {'model':22}{'recall@10':>10}{'2nd half':>10}{'cold':>10}{'headstream is':>16}"
     for model, value in sorted(recall.items(), key=lambda pair: -pair[1]):
         ratio = f"{recall[OURS] / value:.3f} x" if OURS in recall and value > 0 else ""
-        yield f"  {model:22}{value:10.4f}{cold.get(model, float('nan')):10.4f}{ratio:>16}"
-    for label in ("best rival", "cold ratio to item-knn", "hated"):
+        yield f"  {model:22}{value:10.4f}{later[model]:10.4f}{cold.get(model, float('nan')):10.4f}{ratio:>16}"
+    for label in ("best rival", "ratio to static", "cold ratio to item-knn", "hated"):
         if label in figures:
             yield f"  {label}: {figures[label]}"
     scenarios = figures.get("beside decayed popularity")

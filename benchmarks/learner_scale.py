@@ -115,7 +115,7 @@ class Rig:
         settings = Settings(
             scenarios={name: Scenario() for name in SCENARIOS},
             model=Model(items=items + 1),
-            learn=Learn(micro_batch=self.micro_batch, replay_batch=self.micro_batch),
+            learn=Learn(micro_batch=self.micro_batch, replay_batch=self.micro_batch, probe_rows=0),
         )
         learner = OnlineLearner(settings, TEXT_DIMENSION, self.device)
         generator = torch.Generator().manual_seed(0)

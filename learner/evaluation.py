@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from learner.baselines import Baseline, DecayedPopularity, Ease, ItemKNN, Popularity, SasRec, Trial, TunedItemKNN
+from learner.exam import Exam
 from learner.lessons import Lessons, as_lessons
-from learner.online import Exam, OnlineLearner
+from learner.online import OnlineLearner
 from learner.outcomes import COLD_USES, DEPTH, Examined
 from learner.probes import RANKED_AT_ONCE, Key, Probes
 from learner.ranking import Ranking
 from learner.replay import TrainingBatch, user_hash
 from learner.retention import Retention
 from schemas.items import Item
+from schemas.packed import holds, unpack
 from schemas.records import Example
 from schemas.settings import Settings
 
@@ -108,21 +110,28 @@ class Marks:
 
     Attributes:
         places: of the wanted item in each list, from 0; `DEPTH` where it was not among so many.
+        refused: the same of items that were disliked or passed over.
         shown: rows that stood in a list.
         seconds: spent on ranking and learning, the warm-up included.
         retention: recall on the probe sets after each block; the window of all sets is 0.
     """
 
     places: list[NDArray[np.int64]] = field(default_factory=lambda: [np.zeros(0, np.int64)])
+    refused: list[NDArray[np.int64]] = field(default_factory=lambda: [np.zeros(0, np.int64)])
     shown: set[int] = field(default_factory=set)
     seconds: float = 0.0
     retention: Retention = field(default_factory=Retention)
 
     def add(self, lists: NDArray[np.int64], target: NDArray[np.int64]) -> None:
         """Mark lists of rows, best first; (tests, at least `DEPTH`)."""
-        match = lists[:, :DEPTH] == target[:, None]
-        self.places.append(np.where(match.any(1), match.argmax(1), DEPTH))
+        self.places.append(places_in(lists, target))
         self.shown.update(np.unique(lists[:, :DEPTH]).tolist())
+
+
+def places_in(lists: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each row stands in its list, from 0; `DEPTH` where it is not among so many; (n,)."""
+    match = lists[:, :DEPTH] == rows[:, None]
+    return np.where(match.any(1), match.argmax(1), DEPTH)
 
 
 @dataclass
@@ -157,7 +166,8 @@ def evaluate(
     """
     if unknown := set(models) - set(MODELS):
         raise ValueError(f"no such models: {', '.join(sorted(unknown))}")
-    learn = msgspec.structs.replace(settings.learn, seed=seed)
+    # What the learner held out by itself, its rivals would have learnt.
+    learn = msgspec.structs.replace(settings.learn, seed=seed, probe_rows=0)
     rivals = [name for name in models if name in BASELINES]
     found: tuple[Examined, int, int] | None = None
     marks: dict[str, Marks] = {}
@@ -195,9 +205,12 @@ class _Classroom:
         self._uses = np.zeros(self._rows, np.int64)
         self._counting = False
         self._warmed: list[TrainingBatch] = []
+        self._count = 0
+        self._tests: dict[tuple[int, int], int] = {}
+        self._disliked: set[int] = set()
         self._known = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.bool_))]
         self.marks = {name: Marks() for name in (student.mixed, student.neural, *rivals) if name is not None}
-        self._probes = Probes()
+        self._probes = Probes(self._scenarios)
         self._quizzes: dict[Key, Trial] = {}
         for number, name in enumerate(self._scenarios):
             self._hold_out(number, stream.probes.get(name, ()))
@@ -227,7 +240,7 @@ class _Classroom:
 
     def tested(self) -> Examined:
         scenario, user, cold = (np.concatenate(column) for column in zip(*self._known, strict=True))
-        return Examined(scenario, user, cold)
+        return Examined(scenario, user, cold, np.isin(np.arange(len(user)), list(self._disliked)))
 
     def items(self) -> int:
         return int(self._learner.table.eligible.any(0).sum())
@@ -251,10 +264,15 @@ class _Classroom:
             target = trial.target[tested]
             cold = self._uses[target] < COLD_USES
             self._known.append((np.full(len(tested), exam.scenario), trial.users[tested], cold))
+            for pair in zip(trial.users[tested].tolist(), target.tolist(), strict=True):
+                self._tests[pair] = self._count
+                self._count += 1
             self._mark_student(exam.ranking, target)
         elif not self._counting:
             self._warmed.append(exam.lessons.batch)
         shelf = self._learner.table.eligible[exam.scenario].numpy()
+        if self._counting:
+            self._mark_refusals(exam, trial, shelf)
         for name, rival in self._rivals.items():
             marks, began = self.marks[name], time.perf_counter()
             if self._counting and len(tested):
@@ -262,6 +280,36 @@ class _Classroom:
             rival.learn(trial)
             marks.seconds += time.perf_counter() - began
         np.add.at(self._uses, trial.uses().target, 1)
+
+    def _mark_refusals(self, exam: Exam, trial: Trial, shelf: NDArray[np.bool_]) -> None:
+        """Note where each model has what was not wanted, as it would have been shown at the time."""
+        refusals = self._refusals(exam, trial, shelf)
+        if not refusals:
+            return
+        at, rows = np.array(refusals, np.int64).T
+        ranking = self._learner.rank(exam.scenario, exam.lessons.asked.take(torch.from_numpy(at)))
+        for name, lists in self._lists(ranking).items():
+            self.marks[name].refused.append(places_in(lists.numpy(), rows))
+        for name, rival in self._rivals.items():
+            self.marks[name].refused.append(places_in(rival.rank(trial.take(at), shelf), rows))
+
+    def _refusals(self, exam: Exam, trial: Trial, shelf: NDArray[np.bool_]) -> list[tuple[int, int]]:
+        """Number of the example and row, of each item that was disliked or passed over and could have been shown.
+
+        What was a test when its user took it, and is disliked only now, could not be shown again: of that it is noted
+        that the test was of an item that was not wanted.
+        """
+        found = []
+        for number, example in enumerate(exam.examples):
+            pair = int(trial.users[number]), int(trial.target[number])
+            if example.weight < 0 and pair in self._tests:
+                self._disliked.add(self._tests[pair])
+                continue
+            names = [example.item_id] if example.weight < 0 else unpack(example.passed_over)
+            for name, row in zip(names, self._learner.table.rows(names), strict=True):
+                if row and shelf[row] and not holds(example.excluded, name):
+                    found.append((number, row))
+        return found
 
     def _mark_student(self, ranking: Ranking, target: NDArray[np.int64]) -> None:
         for name, lists in self._lists(ranking).items():

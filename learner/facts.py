@@ -7,8 +7,23 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from learner.checkpoint import CheckpointMismatch
+from learner.mixer import FEATURES
 from learner.progress import Progress
 from schemas.records import OtherVersion
+from schemas.settings import Settings
+
+SIZES = ("encoder", "dimension", "history", "heads", "feedforward", "adapter_rank", "neighbours", "mixer_units")
+"""Of the model: those that shape its tensors."""
+
+
+def made_for(settings: Settings, encoder_dimension: int) -> dict[str, object]:
+    """What a checkpoint must have been made with, to be gone on from."""
+    return {
+        "encoder_dimension": encoder_dimension,
+        "mixer.features": list(FEATURES),
+        "learn.replay_rows": settings.learn.replay_rows,
+        **{f"model.{name}": getattr(settings.model, name) for name in SIZES},
+    }
 
 
 class Facts(msgspec.Struct, kw_only=True):

@@ -5,54 +5,38 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import torch
 from torch import Tensor
 
 from learner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from learner.facts import Facts
+from learner.exam import Exam
+from learner.facts import Facts, made_for
+from learner.hold_out import Placed, divide
 from learner.items import ItemTable, TableFull
 from learner.lessons import Lessons, as_lessons
-from learner.mixer import FEATURES, Mixer, MixerTrainer
+from learner.mixer import Mixer, MixerTrainer
 from learner.outcomes import DEPTH
+from learner.parts import Parts
+from learner.probes import Probes
 from learner.progress import Progress
 from learner.projection import Projection
-from learner.publication import News, Publication
+from learner.publication import News, Publication, Stand, weights_of
 from learner.ranking import Batch, Candidates, Clocks, Ranking, ScenarioModel, find, order
 from learner.replay import Replay, TrainingBatch, user_hash
-from learner.scenarios import carry_over
 from learner.shelf import search_shelf
 from learner.strategy import MakeStrategy, PlainStrategy, Strategy
 from learner.texts import ItemTexts
 from learner.training import Trainer
 from schemas.items import Item
-from schemas.records import Example, ItemVector, Weights
+from schemas.records import Example, ItemVector
 from schemas.settings import Settings
 from schemas.topics import Topics
 
-__all__ = ["Exam", "OnlineLearner", "Publication"]
-
-
-@dataclass(frozen=True)
-class Exam:
-    """A micro-batch of one scenario and what came of its test.
-
-    Attributes:
-        scenario: its number.
-        examples: beside `lessons`.
-        tested: which of them were a test; (tests,), int64.
-        ranking: what would have been served, for each test; None if there were none.
-    """
-
-    scenario: int
-    examples: Sequence[Example]
-    lessons: Lessons
-    tested: Tensor
-    ranking: Ranking | None
+WINDOW = 0
+"""The probe set of each scenario that its stream fills; `Probes` may hold others beside it."""
 
 
 class OnlineLearner:
@@ -60,12 +44,13 @@ class OnlineLearner:
 
     Attributes:
         table: all items, with vectors, neighbours and popularity.
+        probes: what was held out of the stream; `probes.test` with `rank` says how much of it is still known.
         lineage: names this run of learning; a checkpoint carries it on.
         step: gradient steps taken.
         skipped_steps: gradient steps that were not taken because the loss was not finite.
         left_out: items that got no row because the table is full.
         learns_tower: whether trunk, heads and item vectors learn; mixer and counters always do.
-        on_exam: told of each micro-batch when it was tested and before it is learnt.
+        on_exam: told of each micro-batch, less what is held out of it, when it was tested and before it is learnt.
     """
 
     def __init__(
@@ -82,7 +67,7 @@ class OnlineLearner:
         """
         sizes, learn = settings.model, settings.learn
         self._settings = settings
-        self._encoder_dimension = encoder_dimension
+        self._made_for = made_for(settings, encoder_dimension)
         self._device = device
         self._wall_clock = wall_clock
         self._scenarios = tuple(settings.scenarios)
@@ -101,9 +86,14 @@ class OnlineLearner:
             for number in range(len(self._scenarios))
         ]
         self._replay = Replay(len(self._scenarios), learn.replay_rows, sizes.history, device)
+        self.probes = Probes(self._scenarios, device)
+        self._parts = Parts(
+            self.table,
+            shared={"projection": self._projection, "texts": self._texts, "probes": self.probes},
+            divided={"trainer": self._trainer, "mixer": self._mixer, "replay": self._replay},
+        )
         self.adopt(PlainStrategy)
         self._news = News(self.table)
-        self._heads_changed = False
         self._clock = 0.0
         self._progress = {name: Progress() for name in self._scenarios}
         self.lineage = str(uuid.uuid4())
@@ -167,12 +157,14 @@ class OnlineLearner:
             self._texts.forget(row)
             self._trainer.forget_item(row)
             self._replay.forget_item(row)
+            self.probes.forget_item(row)
             self._news.touch(torch.tensor([row], device=self._device))
         return bool(row)
 
     def forget_user(self, user_id: str) -> int:
-        """Drop what is remembered of a user; returns how many replay rows that were."""
-        return self._replay.forget_user(user_hash(user_id))
+        """Drop what is remembered of a user; returns how many rows of replay and of probe sets that were."""
+        user = user_hash(user_id)
+        return self._replay.forget_user(user) + self.probes.forget_user(user)
 
     # Learning
 
@@ -191,10 +183,10 @@ class OnlineLearner:
         return len(new)
 
     def _learn_batch(self, scenario: int, examples: Sequence[Example]) -> None:
-        """test → step and remember → mix → count → move the watermarks."""
+        """hold out → test → step and remember → mix → count → move the watermarks."""
         name = self._scenarios[scenario]
         targets = [self._row(example.item_id) for example in examples]
-        placed = [(example, row) for example, row in zip(examples, targets, strict=True) if row]
+        placed = self._hold_out(scenario, [pair for pair in zip(examples, targets, strict=True) if pair[1]])
         if placed:
             impressions = self._settings.scenarios[name].impressions
             lessons = as_lessons(self.table, scenario, placed, self._settings.model.history, impressions)
@@ -208,6 +200,24 @@ class OnlineLearner:
                 self._mix(scenario, candidates, lessons.batch.target[tested])
             self._count(scenario, lessons.batch)
         self._progress[name].mark(examples)
+
+    def _hold_out(self, scenario: int, placed: Sequence[Placed]) -> Sequence[Placed]:
+        """Test a share of the examples and keep it for the probe set; returns the others.
+
+        No part learns from that share: neither weights nor replay, mixer or counters. Histories of later examples hold
+        its items, as serving's do.
+        """
+        learn, key = self._settings.learn, (scenario, WINDOW)
+        room = learn.probe_rows - self.probes.size(key)
+        if room <= 0:
+            return placed
+        eligible, name = self.table.eligible[scenario], self._scenarios[scenario]
+        held, learnt = divide(placed, eligible, room, name, learn.probe_share, learn.seed)
+        if held:
+            lessons = as_lessons(self.table, scenario, held, self._settings.model.history)
+            self._test(scenario, lessons)
+            self.probes.hold(key, lessons, [user_hash(example.user_id) for example, _ in held])
+        return learnt
 
     def examine(self, scenario: str, examples: Sequence[Example]) -> Exam | None:
         """Test on the examples and learn nothing; None if no item of theirs is known."""
@@ -255,7 +265,7 @@ class OnlineLearner:
                 part = batch.take(order[start : start + 2 * size])
                 self.step += self._trainer.step(part, len(part))
                 self._news.suspect(self._trainer.tower.leaves.rows)
-        self._heads_changed = True
+        self._news.weights = True
 
     def begin_stream(self) -> None:
         """Call what was learnt so far the past: no offset, count or recall of it is part of the stream that begins."""
@@ -275,7 +285,7 @@ class OnlineLearner:
         learnt = self._strategy.train(batch, users)
         self.step += learnt
         self.skipped_steps += not learnt
-        self._heads_changed |= learnt
+        self._news.weights |= learnt
         self._news.suspect(self._trainer.tower.leaves.rows)
 
     def _mix(self, scenario: int, candidates: Candidates, target: Tensor) -> None:
@@ -294,7 +304,7 @@ class OnlineLearner:
         progress.clock += len(target)
         own = history == target[:, None]
         self._news.touch(self.table.covisitation.update(history.masked_fill(own, 0).cpu(), target.cpu(), self._clock))
-        self._heads_changed = True
+        self._news.weights = True
 
     def _row(self, item_id: str) -> int:
         try:
@@ -308,9 +318,7 @@ class OnlineLearner:
     def publish(self) -> Publication | None:
         """What is news since the last publication; None if nothing is."""
         rows = self._news.changed()
-        if not rows and not self._heads_changed:
-            return None
-        return self._publication(rows)
+        return self._publication(rows) if rows or self._news.weights else None
 
     def republish(self) -> Publication:
         """Everything, for readers that may have none of it."""
@@ -319,33 +327,11 @@ class OnlineLearner:
     def _publication(self, rows: list[int]) -> Publication:
         vectors = self.table.describe_rows(rows, fresh=False)
         self._news.tell(rows)
-        self._heads_changed = False
+        self._news.weights = False
         for progress in self._progress.values():
             progress.version += 1
-        weights = [
-            Weights(
-                scenario=name,
-                lineage=self.lineage,
-                version=progress.version,
-                step=self.step,
-                published_at=self._wall_clock(),
-                clock=self._clock,
-                scenario_clock=progress.clock,
-                vectors_through=0,
-                published_with=list(self._scenarios),
-                trained_through={
-                    f"{self._topics.events(name)}:{partition}": offset
-                    for partition, offset in sorted(progress.through.items())
-                },
-                recall=progress.recall,
-                tested=progress.tested,
-                hits=progress.hits,
-                examples=progress.examples,
-                tensors=model.dump(),
-            )
-            for (name, progress), model in zip(self._progress.items(), self._models, strict=True)
-        ]
-        return Publication(vectors, weights)
+        stand = Stand(self.lineage, self.step, self._clock, self._wall_clock())
+        return Publication(vectors, weights_of(self._progress, self._models, self._topics, stand))
 
     # Checkpoints
 
@@ -369,7 +355,7 @@ class OnlineLearner:
     def _state(self, extra: Mapping[str, object]) -> Checkpoint:
         """Everything as it stands, not copied."""
         facts = Facts(
-            made_for=self._made_for(),
+            made_for=self._made_for,
             names=self.table.names(),
             clock=self._clock,
             progress=self._progress,
@@ -379,8 +365,7 @@ class OnlineLearner:
             left_out=self.left_out,
             extra=dict(extra),
         )
-        tensors = self._tensors()
-        tensors["generator"] = self._generator.get_state()
+        tensors = {**self._parts.tensors(), "generator": self._generator.get_state()}
         return Checkpoint(tensors, msgspec.to_builtins(facts, str_keys=True))
 
     def restore(self, folder: Path) -> Facts:
@@ -400,20 +385,11 @@ class OnlineLearner:
 
     def return_to(self, checkpoint: Checkpoint) -> Facts:
         """As `restore`, from what is in memory."""
-        facts, tensors = Facts.read(checkpoint.facts, self._made_for()), checkpoint.tensors
-        if facts.scenarios != list(self._scenarios):
-            self.table.reserve(len(tensors["table/vectors"]))
-            tensors = carry_over(tensors, self._tensors(), self._by_scenario(), facts.scenarios, self._scenarios)
-        parts: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            part, _, within = name.partition("/")
-            parts.setdefault(part, {})[within] = tensor
-        self.table.load(parts["table"], facts.names)
-        for name, each in self._parts().items():
-            each.load(parts[name])
-        self._generator.set_state(tensors["generator"])
+        facts = Facts.read(checkpoint.facts, self._made_for)
+        self._parts.load(checkpoint.tensors, facts.names, facts.scenarios)
+        self._generator.set_state(checkpoint.tensors["generator"])
         self._news = News(self.table)
-        self._heads_changed = True
+        self._news.weights = True
         self._clock = facts.clock
         self._progress = {name: facts.progress.get(name, Progress()) for name in self._scenarios}
         self.lineage = facts.lineage
@@ -421,56 +397,3 @@ class OnlineLearner:
         self.skipped_steps = facts.skipped_steps
         self.left_out = facts.left_out
         return facts
-
-    def _tensors(self) -> dict[str, Tensor]:
-        """All tensors but the generator's, each under the name of its part."""
-        parts = {"table": self.table.state(), **{name: part.state() for name, part in self._parts().items()}}
-        return {f"{part}/{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
-
-    def _by_scenario(self) -> dict[str, int]:
-        """Those of `_tensors` that have a part for each scenario, and the dimension that counts them."""
-        parts: dict[str, _ByScenario] = {
-            "table": self.table,
-            "trainer": self._trainer,
-            "mixer": self._mixer,
-            "replay": self._replay,
-        }
-        return {
-            f"{name}/{tensor}": dimension
-            for name, part in parts.items()
-            for tensor, dimension in part.by_scenario().items()
-        }
-
-    def _parts(self) -> dict[str, _Part]:
-        return {
-            "projection": self._projection,
-            "texts": self._texts,
-            "trainer": self._trainer,
-            "mixer": self._mixer,
-            "replay": self._replay,
-        }
-
-    def _made_for(self) -> dict[str, object]:
-        """What a checkpoint must have been made with, to be gone on from."""
-        sizes = self._settings.model
-        named = ("encoder", "dimension", "history", "heads", "feedforward", "adapter_rank", "neighbours", "mixer_units")
-        return {
-            "encoder_dimension": self._encoder_dimension,
-            "mixer.features": list(FEATURES),
-            "learn.replay_rows": self._settings.learn.replay_rows,
-            **{f"model.{name}": getattr(sizes, name) for name in named},
-        }
-
-
-class _ByScenario(Protocol):
-    """What has tensors with a part for each scenario."""
-
-    def by_scenario(self) -> dict[str, int]: ...
-
-
-class _Part(Protocol):
-    """What a checkpoint takes tensors from and gives them back to."""
-
-    def state(self) -> dict[str, Tensor]: ...
-
-    def load(self, state: Mapping[str, Tensor]) -> None: ...

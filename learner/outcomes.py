@@ -30,11 +30,29 @@ class Examined:
         scenario: numbers; (n,), int64.
         user: dense numbers; (n,), int64.
         cold: whether the item had fewer than `COLD_USES` uses before; (n,), bool.
+        disliked: whether the same user said afterwards that they do not want the item; (n,), bool.
     """
 
     scenario: NDArray[np.int64]
     user: NDArray[np.int64]
     cold: NDArray[np.bool_]
+    disliked: NDArray[np.bool_]
+
+
+class Clicks(msgspec.Struct, frozen=True, kw_only=True):
+    """How well a model tells what people took from what they refused, if what stands in its list is said to be taken.
+
+    Attributes:
+        accuracy: share of both that is told rightly.
+        precision: of what is said to be taken, the share that was; None if nothing is.
+        recall: of what was taken, the share that is said to be.
+        f1: harmonic mean of precision and recall.
+    """
+
+    accuracy: float
+    precision: float | None
+    recall: float
+    f1: float
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +63,11 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
         interval: 95 % of the recall, by bootstrap over users.
         ndcg: 1 / log2(place + 1) of the item, places from 1; 0 where it was not among the ten.
         mrr: 1 / place of the item; 0 where it was not among the ten.
-        top: share of events whose item stood first: the accuracy, and with one item wanted the precision, of top-1.
+        second_half: recall in the second half of the stream.
+        top: share of events whose item stood first. Each event has one item that is wanted and one that stands first,
+            so this is accuracy, precision, recall and F1 of top-1 all at once.
+        clicks: taken and refused told apart, by the first `DEPTH` places and by the first alone; of a source in which
+            nothing is refused, nothing.
         cold_recall: recall of the events on cold items; None if there were none.
         coverage: share of the items that any scenario may recommend which stood in some list.
         scenarios: recall by scenario.
@@ -56,6 +78,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
     recall: float = msgspec.field(name="recall@10")
     interval: tuple[float, float]
+    second_half: float = msgspec.field(name="second half recall@10")
     ndcg: float = msgspec.field(name="ndcg@10")
     mrr: float = msgspec.field(name="mrr@10")
     top: float = msgspec.field(name="top-1")
@@ -65,6 +88,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     thirds: list[float]
     curve: dict[str, list[float | None]]
     examples_per_second: float | None
+    clicks: dict[str, Clicks] = {}
 
 
 class Ratio(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +134,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         ratios: of the recall of headstream to that of each other model, by the other's name; without those that found
             nothing.
         memory_megabytes: of this process at its peak.
+        refused: items that were disliked, or passed over in a list; those that no list could have held are not counted.
         held_out: events that are learnt by no model, in the probe sets of all scenarios.
         blocks: in the stress order, the scenarios, as one came after the other.
         forgetting: in the stress order, by model.
@@ -122,6 +147,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     models: dict[str, Figures]
     memory_megabytes: float
     ratios: dict[str, Ratio] = {}
+    refused: int = 0
     held_out: int = 0
     blocks: list[str] = []
     forgetting: dict[str, Forgetting] = {}
@@ -133,20 +159,24 @@ def figures(
     scenarios: Sequence[str],
     coverage: float,
     examples_per_second: float | None,
+    refused: Sequence[NDArray[np.int64]] = (),
 ) -> Figures:
     """Sum one model's places up.
 
     Args:
         places: for each seed, of the item in the model's list, from 0; `DEPTH` or more where it was not among the
             first ten; (n,).
+        refused: the same of what was refused and was no test; (r,).
     """
     place = np.stack(places)  # (seeds, n)
+    unwanted = np.stack(refused) if refused else np.zeros((len(place), 0), np.int64)
     listed, back = place < DEPTH, np.minimum(place, DEPTH)
     hit = listed.mean(0)  # (n,)
     thirds, stretches = np.array_split(hit, 3), np.array_split(np.arange(len(hit)), WINDOWS)
     return Figures(
         recall=_mean(hit) or 0.0,
         interval=interval(hit, tested.user),
+        second_half=_mean(hit[len(hit) // 2 :]) or 0.0,
         ndcg=_mean(listed / np.log2(back + 2)) or 0.0,
         mrr=_mean(listed / (back + 1)) or 0.0,
         top=_mean(place == 0) or 0.0,
@@ -159,6 +189,32 @@ def figures(
             for number, name in enumerate(scenarios)
         },
         examples_per_second=examples_per_second,
+        clicks=clicks(place[:, ~tested.disliked], np.concatenate([place[:, tested.disliked], unwanted], 1)),
+    )
+
+
+def clicks(taken: NDArray[np.int64], refused: NDArray[np.int64]) -> dict[str, Clicks]:
+    """Taken and refused told apart by lists of `DEPTH` places, and of one.
+
+    Args:
+        taken, refused: places as `figures` takes them; (seeds, n) and (seeds, r).
+
+    Returns:
+        Nothing unless there is something of both.
+    """
+    if not taken.size or not refused.size:
+        return {}
+    return {f"top-{depth}": _clicks(taken < depth, refused < depth) for depth in (DEPTH, 1)}
+
+
+def _clicks(taken: NDArray[np.bool_], refused: NDArray[np.bool_]) -> Clicks:
+    """From whether each of what was taken and refused is said to be taken."""
+    right, wrong, missed = int(taken.sum()), int(refused.sum()), int((~taken).sum())
+    return Clicks(
+        accuracy=float((right + (~refused).sum()) / (taken.size + refused.size)),
+        precision=right / (right + wrong) if right + wrong else None,
+        recall=right / taken.size,
+        f1=2 * right / (2 * right + wrong + missed),
     )
 
 

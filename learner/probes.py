@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from learner.lessons import Lessons
 from learner.outcomes import DEPTH
@@ -50,6 +51,11 @@ class ProbeSet:
         """The questions at these places, or where this is true."""
         return ProbeSet(*(getattr(self, field.name)[at] for field in fields(self)))
 
+    def joined(self, other: ProbeSet) -> ProbeSet:
+        """These questions and then the other's."""
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return ProbeSet(*(_stacked(first, second) for first, second in pairs))
+
     def parts(self) -> Iterator[tuple[Batch, Tensor]]:
         """Questions and targets, as many as are ranked at once."""
         for start in range(0, len(self), RANKED_AT_ONCE):
@@ -58,9 +64,16 @@ class ProbeSet:
 
 
 class Probes:
-    """The probe sets of all scenarios. Ranking them changes nothing, and nothing but an erasure changes them."""
+    """The probe sets of all scenarios. Ranking them changes nothing; a question that is in one is what it was, till
+    an erasure.
 
-    def __init__(self) -> None:
+    Args:
+        scenarios: names, in the order of their numbers.
+    """
+
+    def __init__(self, scenarios: Sequence[str], device: torch.device | str = "cpu") -> None:
+        self._scenarios = tuple(scenarios)
+        self._device = device
         self._sets: dict[Key, ProbeSet] = {}
 
     def __len__(self) -> int:
@@ -72,20 +85,26 @@ class Probes:
         """The sets there are, in order."""
         return sorted(self._sets)
 
+    def size(self, key: Key) -> int:
+        """Questions in a set; 0 if there is none."""
+        return len(self._sets[key]) if key in self._sets else 0
+
     def hold(self, key: Key, lessons: Lessons, users: Sequence[int]) -> int:
-        """Make a set of the lessons that can be a test, in place of any set of this key.
+        """Add the lessons that can be a test to a set.
 
         Args:
             lessons: of the key's scenario; nobody may learn from them.
             users: hash of each one's user.
 
         Returns:
-            How many could be a test; if none could, there is no such set.
+            How many could be a test; if none of any could, there is no such set.
         """
         asked = lessons.asked
         user = torch.tensor(users, dtype=torch.int64, device=asked.history.device)
         every = ProbeSet(asked.history, asked.gaps, asked.excluded, asked.used, lessons.batch.target, user)
-        return self._put(key, every.take(lessons.testable))
+        new = every.take(lessons.testable)
+        self._put(key, self._sets[key].joined(new) if key in self._sets else new)
+        return len(new)
 
     def drop(self, key: Key) -> None:
         """Forget a set, if there is one."""
@@ -125,23 +144,33 @@ class Probes:
         return before - len(self)
 
     def state(self) -> dict[str, Tensor]:
+        """Under the names of their scenarios, so that it may be loaded where there are others."""
         return {
-            f"{scenario}.{window}.{field.name}": getattr(each, field.name)
+            f"{self._scenarios[scenario]}.{window}.{field.name}": getattr(each, field.name)
             for (scenario, window), each in self._sets.items()
             for field in fields(ProbeSet)
         }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Become what `state` was taken from."""
+        """Become what `state` was taken from; the sets of scenarios that are gone are left out."""
         tensors: dict[Key, dict[str, Tensor]] = {}
         for name, tensor in state.items():
-            scenario, window, field = name.split(".")
-            tensors.setdefault((int(scenario), int(window)), {})[field] = tensor
+            scenario, window, field = name.rsplit(".", 2)
+            if scenario in self._scenarios:
+                key = self._scenarios.index(scenario), int(window)
+                tensors.setdefault(key, {})[field] = tensor.to(self._device, copy=True)
         self._sets = {key: ProbeSet(**each) for key, each in tensors.items()}
 
-    def _put(self, key: Key, probes: ProbeSet) -> int:
+    def _put(self, key: Key, probes: ProbeSet) -> None:
         if len(probes):
             self._sets[key] = probes
         else:
             self.drop(key)
-        return len(probes)
+
+
+def _stacked(first: Tensor, second: Tensor) -> Tensor:
+    """One below the other, the narrower with 0 pads on the right."""
+    if first.ndim == 1:
+        return torch.cat([first, second])
+    width = max(first.shape[1], second.shape[1])
+    return torch.cat([functional.pad(each, (0, width - each.shape[1])) for each in (first, second)])

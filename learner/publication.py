@@ -1,14 +1,18 @@
-"""Publications: what of the item table has become news since it was last published."""
+"""Publications: what of items and weights has become news since it was last published, and how that is put."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from learner.items import ItemTable
+from learner.progress import Progress
+from learner.ranking import ScenarioModel
 from schemas.records import ItemVector, Weights
+from schemas.topics import Topics
 
 TOLERANCE = 0.01
 """A vector or bias that moved by less than this share of its size orders items as before, and is no news."""
@@ -22,8 +26,54 @@ class Publication:
     weights: list[Weights]
 
 
+@dataclass(frozen=True)
+class Stand:
+    """How far learning has come, over all scenarios; the attributes are as in `Weights`."""
+
+    lineage: str
+    step: int
+    clock: float
+    published_at: float
+
+
+def weights_of(
+    progress: Mapping[str, Progress], models: Sequence[ScenarioModel], topics: Topics, stand: Stand
+) -> list[Weights]:
+    """What ranks each scenario, as it stands; where the vectors of the same publication end is not known yet.
+
+    Args:
+        progress: by scenario, in the order of `models`.
+    """
+    return [
+        Weights(
+            scenario=name,
+            lineage=stand.lineage,
+            version=each.version,
+            step=stand.step,
+            published_at=stand.published_at,
+            clock=stand.clock,
+            scenario_clock=each.clock,
+            vectors_through=0,
+            published_with=list(progress),
+            trained_through={
+                f"{topics.events(name)}:{partition}": offset for partition, offset in sorted(each.through.items())
+            },
+            recall=each.recall,
+            tested=each.tested,
+            hits=each.hits,
+            examples=each.examples,
+            tensors=model.dump(),
+        )
+        for (name, each), model in zip(progress.items(), models, strict=True)
+    ]
+
+
 class News:
-    """Remembers what was published of each item."""
+    """Remembers what was published of each item, and whether the weights were.
+
+    Attributes:
+        weights: whether weights or clocks have changed since.
+    """
 
     def __init__(self, table: ItemTable) -> None:
         self._table = table
@@ -31,6 +81,7 @@ class News:
         self._bias = torch.zeros_like(table.bias)
         self._told = torch.zeros(table.allocated, dtype=torch.bool, device=table.vectors.device)
         self._suspected = torch.ones_like(self._told)
+        self.weights = False
 
     def suspect(self, rows: Tensor) -> None:
         """The vectors or biases of these items may have moved; (n,), int64."""

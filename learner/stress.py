@@ -9,9 +9,9 @@ from statistics import fmean
 import numpy as np
 
 from learner.evaluation import Block, Stream
+from learner.hold_out import can_be_test
 from learner.outcomes import Forgetting
 from learner.retention import Retention
-from schemas.packed import holds
 from schemas.records import Example
 
 PROBE_SHARE = 0.1
@@ -46,7 +46,7 @@ def in_blocks(stream: Stream, seed: int = 0) -> Stream:
 
 def _drawn(backlog: list[Example], generator: np.random.Generator) -> set[int]:
     """Places of examples to hold out, among those that can be a test."""
-    fit = [place for place, each in enumerate(backlog) if each.weight >= 0 and not holds(each.excluded, each.item_id)]
+    fit = [place for place, each in enumerate(backlog) if can_be_test(each)]
     count = min(MOST_PROBES, round(PROBE_SHARE * len(fit)))
     drawn: list[int] = generator.choice(fit, count, replace=False).tolist() if count else []
     return set(drawn)

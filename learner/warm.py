@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from learner.online import Exam, OnlineLearner
+from learner.exam import Exam
+from learner.online import OnlineLearner
 from learner.outcomes import DEPTH
 from learner.replay import TrainingBatch
 from schemas.records import Example

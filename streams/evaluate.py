@@ -196,6 +196,7 @@ def _report(
             names,
             sum(coverage(each, run.items) for each, run in zip(marks, runs, strict=True)) / len(runs),
             speed,
+            [np.concatenate(each.refused) for each in marks],
         )
         if OURS in places and model != OURS and (against := ratio(places[OURS], places[model], tested.user)):
             ratios[model] = against
@@ -209,6 +210,7 @@ def _report(
         models=found,
         memory_megabytes=_peak_memory_bytes() / 2**20,
         ratios=ratios,
+        refused=int(tested.disliked.sum()) + sum(map(len, runs[0].marks[models[0]].refused)),
         held_out=runs[0].probes,
         blocks=blocks,
         forgetting=kept,

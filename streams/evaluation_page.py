@@ -27,7 +27,8 @@ GUIDE = (
      "models lie apart, the difference is hardly chance."),
     (f"NDCG@{DEPTH} and MRR@{DEPTH}", "As recall, but an item counts for more the higher it stood in the list: in full "
      "when it stood first; MRR falls faster further down."),
-    ("top-1", "The share of events whose item stood first."),
+    ("top-1", "The share of events whose item stood first. One item is wanted and one stands first, so it is accuracy, "
+     "precision, recall and F1 at once."),
     (f"cold recall@{DEPTH}", f"Recall on new items alone: those that were used fewer than {COLD_USES} times before."),
     ("coverage", "The share of all items that may be recommended that stood in some list. A low one says that everyone "
      "is shown the same few."),

@@ -16,6 +16,14 @@ RATIOS_NOTE = (
     "by chance."
 )
 
+CLICKS_NOTE = (
+    "Refused is what was disliked, at once or after a try, or passed over in a list from which another item was taken. "
+    f"What stands among the first {DEPTH} of a model's list, or first of all, it says will be taken; all else it says "
+    "will not. accuracy: of taken and refused items, the share of which it is right. precision: of what it says will "
+    "be taken, the share that was, and not disliked later. recall: of what was so taken, the share that it says will "
+    "be. F1: harmonic mean of precision and recall."
+)
+
 LABEL_LENGTH = 24
 """Characters of a name that fit beside a picture."""
 
@@ -64,6 +72,8 @@ def facts(report: Report) -> str:
     seeds = ", ".join(map(str, report.seeds))
     averaged = f"mean over seeds {seeds}" if len(report.seeds) > 1 else f"seed {seeds}"
     counts = f"{report.events:,} events, {report.tested:,} of them tested"
+    if report.refused:
+        counts += f", {report.refused:,} items refused"
     if report.held_out:
         counts += f", and {report.held_out:,} held out"
     return f"{counts}; {averaged}; {report.memory_megabytes:,.0f} MB of memory at the peak"
@@ -75,6 +85,9 @@ def sheets_of(report: Report) -> Iterator[Sheet]:
     yield Sheet("All tested events", "recall", names, _overall(report, models))
     if report.ratios:
         yield _ratios(report, [model for model in models if model in report.ratios])
+    yield _second_half(report, models)
+    if report.refused:
+        yield _clicks(report, models)
     scenarios = scenarios_of(report)
     recalls = [[report.models[model].scenarios.get(scenario) for model in models] for scenario in scenarios]
     yield Sheet(
@@ -102,9 +115,7 @@ def _overall(report: Report, models: list[str]) -> list[Column]:
         Column("95\N{NO-BREAK SPACE}% interval", "95 %\ninterval", intervals),
     ]
     if OURS in models and len(models) > 1:
-        ours = report.models[OURS].recall
-        ratios = ["" if model == OURS else _ratio(ours, report.models[model].recall) for model in models]
-        columns.append(Column(OURS, "head-\nstream", ratios))
+        columns.append(_beside_ours(report.models[OURS].recall, models, [each.recall for each in found]))
     thirds = [[each.thirds[part] for each in found] for part in range(3)]
     columns += [
         _measure(f"NDCG@{DEPTH}", f"NDCG\n@{DEPTH}", [each.ndcg for each in found]),
@@ -131,6 +142,33 @@ def _ratios(report: Report, models: list[str]) -> Sheet:
         ),
     ]
     return Sheet(f"{OURS} beside each other model", "", [plain(model) for model in models], columns, RATIOS_NOTE)
+
+
+def _second_half(report: Report, models: list[str]) -> Sheet:
+    recalls = [report.models[model].second_half for model in models]
+    columns = [_measure(f"recall@{DEPTH}", f"recall\n@{DEPTH}", recalls)]
+    if OURS in models and len(models) > 1:
+        ours = report.models[OURS].second_half
+        columns.append(_beside_ours(ours, models, recalls))
+    return Sheet("Second half of the tests", "", [plain(model) for model in models], columns)
+
+
+def _beside_ours(ours: float, models: list[str], recalls: list[float]) -> Column:
+    ratios = ["" if model == OURS else _ratio(ours, recall) for model, recall in zip(models, recalls, strict=True)]
+    return Column(OURS, "head-\nstream", ratios)
+
+
+def _clicks(report: Report, models: list[str]) -> Sheet:
+    columns = []
+    for by in report.models[models[0]].clicks:
+        found = [report.models[model].clicks[by] for model in models]
+        columns += [
+            _measure(f"{by} accuracy", f"{by}\naccuracy", [each.accuracy for each in found]),
+            _measure(f"{by} precision", f"{by}\nprecision", [each.precision for each in found]),
+            _measure(f"{by} recall", f"{by}\nrecall", [each.recall for each in found]),
+            _measure(f"{by} F1", f"{by}\nF1", [each.f1 for each in found]),
+        ]
+    return Sheet("Taken or refused", "", [plain(model) for model in models], columns, CLICKS_NOTE)
 
 
 def three_places(value: float) -> str:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from learner.checkpoint import read_checkpoint
+from learner.items import ItemTable
 from learner.online import OnlineLearner
+from learner.outcomes import DEPTH
+from learner.publication import Publication
+from learner.ranking import Clocks, Question, ScenarioModel, rank
+from learner.shelf import search_shelf
 from schemas.items import Item
 from schemas.packed import pack, pack_times
 from schemas.records import Example
@@ -17,6 +24,7 @@ from schemas.settings import Learn, Model, Scenario, Settings
 CPU = torch.device("cpu")
 ENCODER_DIMENSION = 12
 START = 1_700_000_000.0
+NAMES = [f"item-{number}" for number in range(30)]
 
 
 def assert_near(found: Tensor, expected: Tensor) -> None:
@@ -45,7 +53,14 @@ def small_settings(
     model: Mapping[str, Any] | None = None,
     **learn: Any,
 ) -> Settings:
-    defaults: dict[str, Any] = {"micro_batch": 8, "replay_batch": 8, "replay_rows": 40, "recall_window": 500}
+    """Nothing is held out, unless told otherwise: a test that counts what is learnt wants to count its examples."""
+    defaults: dict[str, Any] = {
+        "micro_batch": 8,
+        "replay_batch": 8,
+        "replay_rows": 40,
+        "recall_window": 500,
+        "probe_rows": 0,
+    }
     return Settings(
         scenarios={name: Scenario() for name in scenarios},
         model=small_model(**(model or {})),
@@ -108,3 +123,46 @@ def stream(items: Sequence[str], count: int, seed: int = 0, first: int = 0) -> l
         examples.append(example(item, pasts[user], offset=offset, user=user))
         pasts[user] = [*pasts[user], item][-5:]
     return examples
+
+
+def everything(learner: OnlineLearner, folder: Path) -> dict[str, Tensor]:
+    """All tensors of the learner."""
+    learner.save(folder, {})
+    return read_checkpoint(folder).tensors
+
+
+def started(count: int = 40, settings: Settings | None = None) -> OnlineLearner:
+    """A learner that knows thirty items and has learnt from a stream of the shop."""
+    learner = small_learner(settings)
+    put(learner, NAMES)
+    learner.learn("shop", stream(NAMES, count))
+    return learner
+
+
+def top(learner: OnlineLearner, history: Sequence[str], excluded: Sequence[str], now: float) -> list[str | None]:
+    """What the learner's own last publication recommends in the shop, ranked as SERVE does."""
+    return ranked(learner.table.scenarios, learner._settings, learner.republish(), history, excluded, now)
+
+
+def ranked(
+    scenarios: Sequence[str],
+    settings: Settings,
+    publication: Publication,
+    history: Sequence[str],
+    excluded: Sequence[str],
+    now: float,
+) -> list[str | None]:
+    vectors, weights = publication.vectors, publication.weights
+    table = ItemTable(scenarios, settings.model)
+    table.place_all(vectors)
+    for record in vectors:
+        table.set_eligible(record.item_id, scenarios)
+    head = weights[0]
+    model = ScenarioModel.blank(settings.model)
+    model.load(head.tensors)
+    times = [now - len(history) + place for place in range(len(history))]
+    question = Question(table.rows(history), times, now, table.rows(excluded))
+    ranking = rank(
+        model, table, 0, Clocks(head.clock, head.scenario_clock), [question], search_shelf(table, 0), None, DEPTH
+    )
+    return [table.id_of[row] for row in ranking.rows[0, :DEPTH].tolist() if row]

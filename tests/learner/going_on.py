@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from learner.online import OnlineLearner
-from tests.learner.builders import put, small_learner, small_settings, stream
+from tests.learner.builders import NAMES, put, small_learner, small_settings, stream
 
-NAMES = [f"item-{number}" for number in range(30)]
 STEPS = 50
-SETTINGS = small_settings(micro_batch=8)
+SETTINGS = small_settings(micro_batch=8, probe_share=0.1, probe_rows=30)
+"""A probe set of the shop is half full after the first half, and full in the end."""
 
 
 def first_half(learner: OnlineLearner) -> None:

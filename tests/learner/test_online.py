@@ -1,4 +1,4 @@
-"""The online learner: each example once, tested before it teaches, and nothing lost between a save and a restore."""
+"""The online learner: each example once, and tested before it teaches."""
 
 from __future__ import annotations
 
@@ -10,75 +10,25 @@ import msgspec
 import pytest
 import torch
 
-from learner import texts
-from learner.checkpoint import Checkpoint, CheckpointMismatch, read_checkpoint
-from learner.items import ItemTable
-from learner.online import Exam, OnlineLearner
-from learner.outcomes import DEPTH
-from learner.publication import Publication
-from learner.ranking import Clocks, Question, ScenarioModel, as_batch, rank
-from learner.shelf import search_shelf
+from learner.exam import Exam
+from learner.online import OnlineLearner
+from learner.ranking import Question, as_batch
 from schemas.items import Item
 from schemas.packed import unpack
-from schemas.records import OtherVersion
-from schemas.settings import Settings
 from tests.learner.builders import (
     CPU,
+    NAMES,
     START,
-    assert_near,
+    everything,
     example,
     put,
     random_texts,
     small_learner,
     small_settings,
+    started,
     stream,
+    top,
 )
-
-NAMES = [f"item-{number}" for number in range(30)]
-
-
-def everything(learner: OnlineLearner, folder: Path) -> dict[str, torch.Tensor]:
-    """All tensors of the learner."""
-    learner.save(folder, {})
-    return read_checkpoint(folder).tensors
-
-
-def started(count: int = 40, settings: Settings | None = None) -> OnlineLearner:
-    """A learner that knows thirty items and has learnt from a stream of the shop."""
-    learner = small_learner(settings)
-    put(learner, NAMES)
-    learner.learn("shop", stream(NAMES, count))
-    return learner
-
-
-def top(learner: OnlineLearner, history: Sequence[str], excluded: Sequence[str], now: float) -> list[str | None]:
-    """What the learner's own last publication recommends in the shop, ranked as SERVE does."""
-    return ranked(learner.table.scenarios, learner._settings, learner.republish(), history, excluded, now)
-
-
-def ranked(
-    scenarios: Sequence[str],
-    settings: Settings,
-    publication: Publication,
-    history: Sequence[str],
-    excluded: Sequence[str],
-    now: float,
-) -> list[str | None]:
-    vectors, weights = publication.vectors, publication.weights
-    table = ItemTable(scenarios, settings.model)
-    table.place_all(vectors)
-    for record in vectors:
-        table.set_eligible(record.item_id, scenarios)
-    head = weights[0]
-    model = ScenarioModel.blank(settings.model)
-    model.load(head.tensors)
-    times = [now - len(history) + place for place in range(len(history))]
-    question = Question(table.rows(history), times, now, table.rows(excluded))
-    ranking = rank(
-        model, table, 0, Clocks(head.clock, head.scenario_clock), [question], search_shelf(table, 0), None, DEPTH
-    )
-    return [table.id_of[row] for row in ranking.rows[0, :DEPTH].tolist() if row]
-
 
 # Test, then train
 
@@ -325,202 +275,3 @@ def test_a_forgotten_user_is_in_no_replay_row() -> None:
     rows = learner.forget_user("user-3")
     assert rows > 0
     assert learner.forget_user("user-3") == 0
-
-
-# Publications
-
-
-def test_there_is_no_publication_without_news() -> None:
-    learner = started(20)
-    used = {each.item_id for each in stream(NAMES, 20)}
-    first = learner.publish()
-    assert first is not None and {record.item_id for record in first.vectors} == used
-    assert learner.publish() is None
-    learner.learn("news", [example("item-1", ["item-2"], offset=0)])
-    second = learner.publish()
-    assert second is not None
-    assert {"item-1", "item-2"} <= {record.item_id for record in second.vectors}
-    assert [head.version for head in second.weights] == [2, 2]
-    assert all(not record.fresh for record in second.vectors)
-
-
-def test_new_items_alone_are_news_already_told() -> None:
-    learner = small_learner()
-    put(learner, ["a"])
-    assert learner.publish() is None
-    assert [record.item_id for record in learner.republish().vectors] == ["a"]
-
-
-def test_the_first_step_fits_the_projection_and_tells_every_vector_anew() -> None:
-    learner = small_learner()
-    names = [f"item-{number}" for number in range(100)]
-    put(learner, names)
-    learner.learn("shop", [example("item-0", offset=0)])
-    publication = learner.publish()
-    assert publication is not None
-    assert {record.item_id for record in publication.vectors} == set(names)
-    # An item that comes later is projected as the others were.
-    learner.put_items([Item(item_id="twin")], random_texts(len(names))[50:51])
-    twin, fiftieth = learner.table.rows(["twin", "item-50"])
-    assert_near(learner.table.vectors[twin], learner.table.vectors[fiftieth])
-
-
-def test_enough_texts_fit_the_projection_before_any_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(texts, "ENOUGH_TEXTS", 80)
-    learner = small_learner()
-    names = [f"item-{number}" for number in range(100)]
-    put(learner, names[:70])
-    assert learner.publish() is None
-    learner.put_items([Item(item_id=name) for name in names[70:]], random_texts(30, seed=1))
-    publication = learner.publish()
-    assert publication is not None
-    assert {record.item_id for record in publication.vectors} == set(names[:70])
-
-
-def test_a_publication_says_where_it_stands() -> None:
-    learner = started(20)
-    publication = learner.republish()
-    shop, news = publication.weights
-    assert (shop.scenario, news.scenario) == ("shop", "news")
-    assert (shop.lineage, shop.version, shop.step, shop.examples) == (learner.lineage, 1, 3, 20)
-    assert (shop.clock, shop.scenario_clock, news.scenario_clock) == (20.0, 20.0, 0.0)
-    assert shop.published_with == ["shop", "news"]
-    assert shop.published_at == START
-    assert shop.recall == learner.recall["shop"] and news.recall is None
-    assert learner.republish().weights[0].version == 2
-
-
-def test_small_publications_add_up_to_the_whole() -> None:
-    """A mirror that took every publication ranks like one that took everything at once."""
-    learner = started(0)
-    vectors = {record.item_id: record for record in learner.republish().vectors}
-    for start in range(0, 90, 15):
-        learner.learn("shop", stream(NAMES, 15, seed=start, first=start))
-        publication = learner.publish()
-        assert publication is not None
-        vectors.update({record.item_id: record for record in publication.vectors})
-    whole = learner.republish()
-    pieces = Publication(list(vectors.values()), whole.weights)
-    shown = [
-        ranked(("shop", "news"), small_settings(), each, ["item-1", "item-2"], ["item-2"], START + 200)
-        for each in (pieces, whole)
-    ]
-    assert shown[0][:5] == shown[1][:5]
-
-
-# Checkpoints
-
-
-def test_a_restored_learner_goes_on_to_the_bit(tmp_path: Path) -> None:
-    examples = stream(NAMES, 120)
-    news = stream(NAMES, 40, seed=5)
-
-    def first_half(learner: OnlineLearner) -> None:
-        put(learner, NAMES)
-        learner.learn("shop", examples[:60])
-        learner.learn("news", news[:20])
-        learner.remove_item("item-7")
-
-    def second_half(learner: OnlineLearner) -> None:
-        put(learner, ["late", "later"], random_texts(2, seed=8))
-        learner.learn("shop", examples[50:])
-        learner.learn("news", news[20:])
-
-    straight = small_learner()
-    first_half(straight)
-    second_half(straight)
-    stopped = small_learner()
-    first_half(stopped)
-    sha256 = stopped.save(tmp_path / "half", {"offsets": [["topic", 0, 7]]})
-    resumed = small_learner()
-    assert resumed.restore(tmp_path / "half").extra == {"offsets": [["topic", 0, 7]]}
-    assert resumed.save(tmp_path / "again", {"offsets": [["topic", 0, 7]]}) == sha256
-    second_half(resumed)
-    resumed.lineage = straight.lineage = stopped.lineage
-    assert resumed.save(tmp_path / "resumed", {}) == straight.save(tmp_path / "straight", {})
-    assert (resumed.step, resumed.examples, resumed.recall) == (straight.step, straight.examples, straight.recall)
-
-
-def test_what_is_remembered_can_be_returned_to_again_and_again(tmp_path: Path) -> None:
-    learner = started(60)
-    memory, sha256 = learner.remember(), learner.save(tmp_path / "1", {})
-    for number in range(2):
-        learner.learn("news", stream(NAMES, 30, seed=number))
-        put(learner, ["late"])
-        learner.remove_item("item-4")
-        assert learner.save(tmp_path / "2", {}) != sha256
-        learner.return_to(memory)
-        assert learner.save(tmp_path / "2", {}) == sha256
-
-
-def test_a_stream_that_begins_counts_from_nothing_and_forgets_nothing() -> None:
-    learner = started(40)
-    step, vectors = learner.step, learner.table.vectors.clone()
-    learner.begin_stream()
-    assert (learner.examples, learner.recall) == ({"shop": 0, "news": 0}, {"shop": None, "news": None})
-    assert (learner.step, learner.republish().weights[0].clock) == (step, 40.0)
-    assert torch.equal(learner.table.vectors, vectors)
-    assert learner.learn("shop", stream(NAMES, 5)) == 5
-
-
-def test_a_successor_goes_on_where_another_learner_stood() -> None:
-    earlier, successor = started(40), started(0)
-    earlier.learn("news", stream(NAMES, 10))
-    earlier.republish()
-    successor.succeed(earlier.remember())
-    assert successor.examples == {"shop": 40, "news": 10}
-    assert successor.learn("shop", stream(NAMES, 42)) == 2
-    assert [head.version for head in successor.republish().weights] == [2, 2]
-    assert successor.lineage != earlier.lineage
-    other = small_learner(small_settings(("news", "travel")))
-    other.succeed(earlier.remember())
-    assert other.examples == {"news": 10, "travel": 0}
-
-
-def test_a_learner_with_nothing_learnt_can_be_saved(tmp_path: Path) -> None:
-    small_learner().save(tmp_path / "blank", {})
-    learner = small_learner()
-    assert learner.restore(tmp_path / "blank").extra == {}
-    put(learner, NAMES)
-    assert learner.learn("shop", stream(NAMES, 10)) == 10
-
-
-def test_a_restored_learner_keeps_its_lineage_and_a_new_one_has_its_own(tmp_path: Path) -> None:
-    learner = started(10)
-    learner.save(tmp_path / "1", {})
-    other = small_learner()
-    assert other.lineage != learner.lineage
-    other.restore(tmp_path / "1")
-    assert other.lineage == learner.lineage
-
-
-@pytest.mark.parametrize(
-    ("settings", "field"),
-    [
-        (small_settings(model={"dimension": 16}), "model.dimension"),
-        (small_settings(replay_rows=41), "learn.replay_rows"),
-    ],
-)
-def test_a_checkpoint_of_another_model_is_refused_by_field(tmp_path: Path, settings: Settings, field: str) -> None:
-    started(10).save(tmp_path / "1", {})
-    with pytest.raises(CheckpointMismatch, match=f"the checkpoint was made with {field} = ") as raised:
-        small_learner(settings).restore(tmp_path / "1")
-    assert raised.value.field == field
-
-
-def test_a_checkpoint_of_another_version_is_named_with_what_to_do() -> None:
-    learner = started(10)
-    kept = learner.remember()
-    old = {name: fact for name, fact in kept.facts.items() if name != "progress"}
-    with pytest.raises(
-        OtherVersion, match=r"the checkpoint was written by another version .*progress.* another --data"
-    ):
-        small_learner().return_to(Checkpoint(kept.tensors, old))
-
-
-def test_the_same_log_and_seed_give_the_same_weights(tmp_path: Path) -> None:
-    first, second, other = started(60), started(60), started(60, small_settings(seed=1))
-    second.lineage = other.lineage = first.lineage
-    torch.manual_seed(99)  # the global generator has no say
-    sums = [each.save(tmp_path / str(number), {}) for number, each in enumerate((first, second, other))]
-    assert sums[0] == sums[1] != sums[2]

@@ -7,16 +7,22 @@ import math
 import numpy as np
 import pytest
 
-from learner.outcomes import DEPTH, Examined, figures, interval, ratio
+from learner.outcomes import DEPTH, Clicks, Examined, figures, interval, ratio
 
 MISSED = DEPTH
 
 
-def examined(users: list[int], scenarios: list[int] | None = None, cold: list[bool] | None = None) -> Examined:
+def examined(
+    users: list[int],
+    scenarios: list[int] | None = None,
+    cold: list[bool] | None = None,
+    disliked: list[bool] | None = None,
+) -> Examined:
     return Examined(
         scenario=np.array(scenarios or [0] * len(users), np.int64),
         user=np.array(users, np.int64),
         cold=np.array(cold or [False] * len(users), np.bool_),
+        disliked=np.array(disliked or [False] * len(users), np.bool_),
     )
 
 
@@ -38,6 +44,47 @@ def test_scenarios_thirds_and_cold_items_are_told_apart() -> None:
     assert found.thirds == [1.0, 0.0, 0.5]
     assert found.cold_recall == 1 / 2
     assert [each for each in found.curve["shop"] if each is not None] == [1.0, 1.0, 0.0]
+
+
+def test_the_second_half_is_that_of_the_tests() -> None:
+    place = np.array([0, MISSED, MISSED, 0, 1])
+    assert figures(examined([0] * 5), [place], ["shop"], 0.0, None).second_half == 2 / 3
+
+
+def test_what_stands_in_a_list_is_said_to_be_taken_and_what_does_not_to_be_refused() -> None:
+    taken = np.array([0, 0, 4, MISSED])
+    refused = np.array([0, 9, MISSED, MISSED, MISSED, MISSED])
+    found = figures(examined([0, 1, 2, 3]), [taken], ["shop"], 0.0, None, [refused]).clicks
+    # In the ten stand three that were taken and two that were not; first stand two that were and one that was not.
+    assert found == {
+        "top-10": Clicks(accuracy=7 / 10, precision=3 / 5, recall=3 / 4, f1=2 / 3),
+        "top-1": Clicks(accuracy=7 / 10, precision=2 / 3, recall=2 / 4, f1=4 / 7),
+    }
+
+
+def test_taken_and_refused_are_counted_over_all_seeds() -> None:
+    taken, refused = [np.array([0, MISSED]), np.array([0, 0])], [np.array([0]), np.array([MISSED])]
+    found = figures(examined([0, 1]), taken, ["shop"], 0.0, None, refused).clicks["top-1"]
+    assert found == Clicks(accuracy=4 / 6, precision=3 / 4, recall=3 / 4, f1=3 / 4)
+
+
+def test_a_list_that_never_holds_either_has_no_precision() -> None:
+    nowhere = np.array([MISSED])
+    found = figures(examined([0]), [nowhere], ["shop"], 0.0, None, [nowhere]).clicks["top-10"]
+    assert found == Clicks(accuracy=1 / 2, precision=None, recall=0.0, f1=0.0)
+
+
+def test_what_was_taken_and_disliked_afterwards_was_refused() -> None:
+    place = np.array([0, 0, MISSED, MISSED])
+    seen = examined([0, 1, 2, 3], disliked=[False, True, False, True])
+    found = figures(seen, [place], ["shop"], 0.0, None, [np.array([3])])
+    assert found.recall == 1 / 2  # they were taken all the same
+    assert found.clicks["top-10"] == Clicks(accuracy=2 / 5, precision=1 / 3, recall=1 / 2, f1=2 / 5)
+    assert figures(seen, [place], ["shop"], 0.0, None).clicks["top-1"].accuracy == 2 / 4
+
+
+def test_where_nothing_is_refused_there_is_nothing_to_tell_apart() -> None:
+    assert figures(examined([0]), [np.array([0])], ["shop"], 0.0, None, [np.zeros(0, np.int64)]).clicks == {}
 
 
 def test_seeds_are_averaged_event_by_event() -> None:

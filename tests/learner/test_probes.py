@@ -39,7 +39,7 @@ def next_row(_scenario: int, asked: Batch) -> dict[str, Tensor]:
 
 
 def test_recall_is_the_share_of_questions_whose_answer_is_among_the_first_ten() -> None:
-    probes = Probes()
+    probes = Probes(("shop", "news"))
     probes.hold(SHOP, lessons([2, 5, 9, 11]), [1, 2, 3, 4])
     probes.hold(NEWS, lessons([3]), [1])
 
@@ -52,7 +52,7 @@ def test_recall_is_the_share_of_questions_whose_answer_is_among_the_first_ten() 
 
 
 def test_large_sets_are_ranked_in_parts_and_counted_whole() -> None:
-    probes, sizes = Probes(), []
+    probes, sizes = Probes(("shop", "news")), []
     probes.hold(SHOP, lessons(list(range(2, 2 * RANKED_AT_ONCE + 7))), list(range(2 * RANKED_AT_ONCE + 5)))
 
     def counting(scenario: int, asked: Batch) -> dict[str, Tensor]:
@@ -64,12 +64,12 @@ def test_large_sets_are_ranked_in_parts_and_counted_whole() -> None:
 
 
 def test_only_what_can_be_a_test_is_held_and_a_set_of_nothing_is_none() -> None:
-    probes = Probes()
+    probes = Probes(("shop", "news"))
     assert probes.hold(SHOP, lessons([2, 5, 9], [True, False, True]), [1, 2, 3]) == 2
     assert probes.hold(NEWS, lessons([2], [False]), [1]) == 0
     assert (probes.keys, len(probes)) == ([SHOP], 2)
     assert probes.hold(SHOP, lessons([4]), [1]) == 1
-    assert len(probes) == 1
+    assert (probes.size(SHOP), probes.size(NEWS), len(probes)) == (3, 0, 3)
     probes.drop(SHOP)
     assert (probes.keys, probes.test(next_row)) == ([], {})
 
@@ -78,7 +78,7 @@ questions = st.lists(st.tuples(st.integers(2, 6), st.integers(1, 4)), min_size=1
 
 
 def held(asked: list[tuple[int, int]]) -> Probes:
-    probes = Probes()
+    probes = Probes(("shop", "news"))
     probes.hold(SHOP, lessons([target for target, _ in asked]), [user for _, user in asked])
     return probes
 
@@ -107,13 +107,13 @@ def test_a_forgotten_item_is_in_no_question_and_no_answer(asked: list[tuple[int,
         if field in {"history", "excluded", "target"}:
             assert not (tensor == row).any()
         if field == "gaps":
-            assert torch.equal(tensor > 0, probes.state()["0.0.history"] > 0)
+            assert torch.equal(tensor > 0, probes.state()["shop.0.history"] > 0)
 
 
 @given(questions)
 def test_what_was_saved_asks_the_same(asked: list[tuple[int, int]]) -> None:
-    probes, loaded = held(asked), Probes()
-    loaded.hold((4, 2), lessons([2]), [1])
+    probes, loaded = held(asked), Probes(("shop", "news"))
+    loaded.hold((1, 2), lessons([2]), [1])
     loaded.load({name: tensor.clone() for name, tensor in probes.state().items()})
     assert loaded.keys == [SHOP]
     assert loaded.test(next_row) == probes.test(next_row)
@@ -131,7 +131,7 @@ def test_ranking_the_probes_between_two_lessons_changes_nothing_that_is_learnt()
     examples = stream(NAMES, 200)
     whole, tested = taught(examples), taught(examples[:96])
     placed = [(each, tested.table.row_of[each.item_id]) for each in examples[:40]]
-    probes = Probes()
+    probes = Probes(("shop", "news"))
     users = [user_hash(each.user_id) for each, _ in placed]
     probes.hold(SHOP, as_lessons(tested.table, 0, placed, 5), users)
     first = probes.test(lambda scenario, asked: {"served": tested.rank(scenario, asked).rows})
@@ -163,7 +163,7 @@ def test_ranking_gives_what_the_test_of_the_same_example_gives() -> None:
 
 @pytest.mark.parametrize("window", [0, 12])
 def test_windows_of_a_scenario_are_sets_of_their_own(window: int) -> None:
-    probes = Probes()
+    probes = Probes(("shop", "news"))
     probes.hold((0, 5), lessons([2]), [1])
     probes.hold((0, window), lessons([3, 4]), [1, 2])
     assert probes.keys == sorted([(0, 5), (0, window)])

@@ -9,8 +9,7 @@ import torch
 from learner.facts import Facts
 from learner.online import OnlineLearner
 from learner.scenarios import carry_over
-from tests.learner.builders import put, small_learner, small_settings, stream
-from tests.learner.test_online import NAMES, everything
+from tests.learner.builders import NAMES, everything, put, small_learner, small_settings, stream
 
 
 def taught() -> OnlineLearner:
@@ -30,7 +29,7 @@ def resumed(folder: Path, *scenarios: str) -> tuple[OnlineLearner, Facts]:
 def own(learner: OnlineLearner, folder: Path, scenario: str) -> dict[str, torch.Tensor]:
     """All that the learner holds of one scenario alone."""
     number = learner.table.scenarios.index(scenario)
-    tensors, divided = everything(learner, folder), learner._by_scenario()
+    tensors, divided = everything(learner, folder), learner._parts.by_scenario()
     return {name: tensors[name].select(dimension, number) for name, dimension in divided.items() if name in tensors}
 
 

@@ -55,6 +55,7 @@ def figures(
     return Figures(
         recall=recall,
         interval=(recall - 0.01, recall + 0.02),
+        second_half=recall + 0.05,
         ndcg=recall / 2,
         mrr=recall / 3,
         top=recall / 4,

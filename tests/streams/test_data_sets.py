@@ -27,7 +27,7 @@ from streams.sources import open_history
 def results(places: dict[str, list[int]]) -> Results:
     """Eight events of eight users, the first four in the shop, the others in the news; each third item is cold."""
     scenario = np.repeat([0, 1], 4)
-    exam = Examined(scenario, np.arange(8), np.arange(8) % 3 == 0)
+    exam = Examined(scenario, np.arange(8), np.arange(8) % 3 == 0, np.zeros(8, np.bool_))
     return Results(exam, {name: Marks(places=[np.array(each)]) for name, each in places.items()}, items=20, probes=0)
 
 
@@ -58,6 +58,25 @@ def test_it_names_the_best_rival_and_the_scenarios_that_lag() -> None:
 def test_figures_are_means_over_the_seeds() -> None:
     runs = [results({"headstream": [place] * 8}) for place in (0, DEPTH)]
     assert summary(["shop", "news"], runs)["recall@10"] == {"headstream": 0.5}
+
+
+def test_the_second_half_is_told_beside_the_whole_and_so_is_the_ratio_to_a_tower_that_stands_still() -> None:
+    never = DEPTH
+    found = summary(
+        ["shop", "news"],
+        [
+            results(
+                {
+                    "headstream": [0, 0, never, never, 0, 0, 0, never],
+                    "static": [0, never, 0, never, 0, never, never, 0],
+                }
+            )
+        ],
+    )
+    assert found["recall@10"] == {"headstream": 5 / 8, "static": 4 / 8}
+    assert found["second half recall@10"] == {"headstream": 3 / 4, "static": 2 / 4}
+    assert found["ratio to static"] == {"all": 5 / 4, "second half": 3 / 2}
+    assert any("ratio to static" in line and "1.5" in line for line in lines("both", found))
 
 
 def test_without_data_it_says_so_and_ends(tmp_path: Path) -> None:

@@ -70,6 +70,26 @@ def test_the_report_has_the_models_that_were_asked_for(tmp_path: Path) -> None:
         assert ratio.value == pytest.approx(report.models["headstream"].recall / report.models[name].recall)
 
 
+def test_where_events_say_what_is_disliked_the_report_tells_it_from_what_is_taken(tmp_path: Path) -> None:
+    source = Path(history(tmp_path))
+    rows = [msgspec.json.decode(line) for line in source.read_bytes().splitlines()]
+    disliking = [
+        {**row, "event": "dislike", "item_id": f"i{(int(row['item_id'][1:]) + 2) % len(TITLES)}"} if not at % 5 else row
+        for at, row in enumerate(rows)
+    ]
+    assert evaluate_source(SETTINGS, str(source), models=["popularity"]).models["popularity"].clicks == {}
+    source.write_bytes(b"\n".join(map(msgspec.json.encode, disliking)))
+    report = evaluate_source(SETTINGS, str(source), models=["headstream", "popularity"])
+    assert 0 < report.refused < 24
+    for model in report.models.values():
+        assert list(model.clicks) == ["top-10", "top-1"]
+        # All eight items fit into a list of ten, so all of both kinds are said to be taken.
+        ten = model.clicks["top-10"]
+        assert (ten.recall, ten.precision) == (1, ten.accuracy)
+        assert 0.75 < ten.accuracy < 0.9  # a fifth of the events are dislikes
+        assert 0 < model.clicks["top-1"].accuracy < 1
+
+
 def test_in_the_stress_order_the_scenarios_come_in_blocks_and_what_is_held_out_is_reported(tmp_path: Path) -> None:
     report = evaluate_source(
         SETTINGS, history(tmp_path), models=["headstream", "naive-mixed", "popularity"], order="stress"
