@@ -30,7 +30,7 @@ def test_it_doubles_when_it_is_full() -> None:
     index = filled(range(1, 16), capacity=15)
     index.upsert(torch.tensor([16]), torch.ones(1, 2), torch.zeros(1))
     assert (len(index), index.capacity) == (16, 31)
-    assert sorted(index.search(torch.ones(1, 2), 9).ids[0].tolist()) == [1, 2, 3, 4, 5]
+    assert sorted(index.search(torch.ones(1, 2), 20).ids[0].tolist()) == [*range(1, 17)]
 
 
 def test_one_upsert_may_be_larger_than_twice_the_capacity() -> None:
