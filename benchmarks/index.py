@@ -31,6 +31,7 @@ from torch.nn.functional import normalize
 
 from index.compactor import Compactor
 from index.exact import ExactIndex
+from index.scan import GROUP, group_maxima
 from index.segmented import Policy, SegmentedIndex
 
 K = 100
@@ -93,7 +94,7 @@ class Rig:
         flat.add(vectors.numpy())
         asked, table, on_host = queries.to(self.device), vectors.to(self.device), queries.numpy()
         row: Row = {"items": items, "dimension": dimension, "device": self.device}
-        for batch in BATCHES:
+        for batch in (*BATCHES, *((256,) if self.device != "cpu" else ())):
             row |= self.rates(
                 batch,
                 product=partial(lambda size: asked[:size] @ table.T, batch),
@@ -101,7 +102,17 @@ class Rig:
                 exact=partial(lambda size: index.search(asked[:size], K), batch),
             )
         truth = torch.from_numpy(flat.search(on_host[:64], K)[1]) + 1
+        if self.device != "cpu":
+            row |= self.bandwidth(table.half(), asked[:256].half())
         return {**row, "recall": recall(index.search(asked[:64], K).ids.cpu(), truth), "mib": index.nbytes >> 20}
+
+    def bandwidth(self, table: Tensor, asked: Tensor) -> Row:
+        """GB/s at which the pass over the vectors reads them for 256 queries, and at which a sum reads much memory."""
+        table = table[: len(table) - len(table) % GROUP].contiguous()
+        bias, much = torch.zeros(len(table), device=self.device), torch.ones(1 << 28, device=self.device)
+        rates = self.rates(1, scan=lambda: group_maxima(asked, table, bias), total=much.sum)
+        scan, total = table.nbytes * rates["scan_1"] / 1e9, much.nbytes * rates["total_1"] / 1e9
+        return {"pass_gb_s": round(scan), "memory_gb_s": round(total), "of_limit": round(total / scan, 2)}
 
     def ivf(self) -> list[Row]:
         """Queries per second of the segmented index and of faiss's IVF alone, at one recall.
@@ -352,6 +363,9 @@ def judged(rows: Sequence[Row]) -> dict[str, Row]:
     if row := of("exact", items=100_000, dimension=64, device="cpu"):
         bar("exact_100k_batch64_over_faiss", round(row["exact_64"] / row["faiss_64"], 2), 1.4)
         bar("exact_100k_recall", row["recall"], 1.0)
+    for row in rows:
+        if row["topic"] == "exact" and (row["items"], row["dimension"]) == (LARGE, 64) and "of_limit" in row:
+            bar("gpu_1m_pass_times_memory_limit", row["of_limit"], 2.5, most=True)
     for state, name in ((IN_DELTA, "in_delta"), (COMPACTED, "compacted")):
         if row := of("ivf", items=LARGE, state=state):
             bar(f"ivf_1m_batch64_over_faiss_{name}", row["ratio_64"], 0.9)

@@ -176,8 +176,6 @@ class SegmentedIndex:
     # Changes
 
     def upsert(self, ids: Tensor, vectors: Tensor, bias: Tensor) -> None:
-        check_items(self._dimension, ids, vectors, bias)
-
         def write() -> None:
             self._newest.upsert(ids, vectors, bias)
             for segment in self._segments[:-1]:
@@ -230,10 +228,14 @@ class SegmentedIndex:
         with self._writing:
             self._begun += 1
             try:
-                write()
-            except torch.OutOfMemoryError as error:
-                self._leave_gpu(error)
-                write()
+                try:
+                    write()
+                except torch.OutOfMemoryError as error:
+                    self._leave_gpu(error)
+                    write()
+            except BaseException:
+                self._begun = self._sequence
+                raise
             if self._changes is not None:
                 self._changes.append(ids.clone())
             self._count = sum(map(len, self._segments))
@@ -363,7 +365,7 @@ class SegmentedIndex:
         Returns:
             Ids and rows of what the slot table held.
         """
-        empty = ExactIndex(self._dimension)
+        empty = ExactIndex(self._dimension, capacity=2 * self._policy.delta_items)
         with self._held_up():
             frozen = self._newest
             self._changes = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -94,6 +94,39 @@ class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     fresh_seconds: Annotated[
         Seconds, Meta(description="Seconds after its publication during which an item counts as new.")
     ] = 3600.0
+
+
+class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How SERVE searches the items of each scenario."""
+
+    kind: Annotated[
+        Literal["auto", "exact", "ivf"],
+        Meta(
+            description=(
+                '"exact" looks at every item, "ivf" at lists of items that a user points to; "auto" is exact up to '
+                "exact_items, and on a GPU."
+            )
+        ),
+    ] = "auto"
+    exact_items: Annotated[PositiveInt, Meta(description="Items of a scenario up to which auto is exact.")] = 50_000
+    recall: Annotated[
+        float,
+        Meta(gt=0, le=1, description="Share of the truly best 100 items that ivf is to find; 1 reads every list."),
+    ] = 0.985
+    delta_items: Annotated[
+        PositiveInt,
+        Meta(description="Changed items of a scenario that are looked at one by one before they join ivf's lists."),
+    ] = 2048
+    memory_mib: Annotated[
+        int,
+        Meta(ge=0, description="MiB of vectors of one scenario above which ivf keeps them in float16; 0 is no limit."),
+    ] = 0
+    device: Annotated[
+        str,
+        Meta(
+            pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$", description='"cpu", "cuda", or "auto": CUDA where there is a GPU.'
+        ),
+    ] = "cpu"
 
 
 class Learn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -195,6 +228,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     kafka: Kafka = Kafka()
     database: Database = Database()
     serve: Serve = Serve()
+    index: Index = Index()
     learn: Learn = Learn()
     model: Model = Model()
     scenarios: Annotated[dict[str, Scenario], Meta(min_length=1)] = msgspec.field(

@@ -87,6 +87,17 @@ class PublishedHead(Table):
     examples: Mapped[int] = mapped_column(BigInteger)
 
 
+class IndexState(Table):
+    """How a SERVE's index of a scenario stands, for status and dashboards; `report` is JSON."""
+
+    __tablename__ = "indexes"
+
+    scenario: Mapped[str] = mapped_column(String(255), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(128), primary_key=True)
+    reported_at: Mapped[float] = mapped_column(Float)
+    report: Mapped[str] = mapped_column(Text)
+
+
 class Checkpoint(Table):
     """A checkpoint of LEARN that is complete on disk; the newest row is the one that counts."""
 

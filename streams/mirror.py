@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from index.exact import ExactIndex
-from index.live import Index
+from index.segmented import Policy, SegmentedIndex
 from learner.items import ItemTable, TableFull
 from learner.ranking import Clocks, ScenarioModel
 from schemas.decoding import Invalid
 from schemas.items import Item, decode_item, decode_item_key
 from schemas.records import ItemVector, OtherVersion, Weights, decode_item_vector, decode_weights
 from schemas.settings import Settings
+from streams.device import choose_device
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +73,7 @@ class Mirror:
         self.scenarios = tuple(settings.scenarios)
         self._numbers = {name: number for number, name in enumerate(self.scenarios)}
         self.table = ItemTable(self.scenarios, settings.model, device)
-        self.indexes: dict[str, Index] = {
-            name: ExactIndex(settings.model.dimension, device=device) for name in self.scenarios
-        }
+        self.indexes = self._empty_indexes()
         self._heads = {name: Head(ScenarioModel.blank(settings.model)) for name in self.scenarios}
         self.items: dict[str, Item] = {}
         self.sequence = 0
@@ -86,6 +84,18 @@ class Mirror:
         self._new: dict[str, OrderedDict[str, float]] = {name: OrderedDict() for name in self.scenarios}
         self._impressions: Counter[tuple[str, str]] = Counter()
         self._by_category: dict[str, set[str]] = {}
+
+    def _empty_indexes(self) -> dict[str, SegmentedIndex]:
+        index = self._settings.index
+        policy = Policy(
+            kind=index.kind,
+            exact_items=index.exact_items,
+            recall=index.recall,
+            delta_items=index.delta_items,
+            memory=index.memory_mib << 20 or None,
+        )
+        dimension, device = self._settings.model.dimension, choose_device(index.device)
+        return {name: SegmentedIndex(dimension, policy=policy, device=device) for name in self.scenarios}
 
     # What the topics bring
 
@@ -172,8 +182,7 @@ class Mirror:
         if self._lineage is not None:
             log.warning("LEARN has begun anew (lineage %s): its vectors replace all earlier ones", lineage)
             self.table = ItemTable(self.scenarios, self._settings.model, self._device)
-            for name in self.scenarios:
-                self.indexes[name] = ExactIndex(self._settings.model.dimension, device=self._device)
+            self.indexes = self._empty_indexes()
         self._lineage = lineage
 
     def _place(self, vectors: Sequence[ItemVector]) -> None:
@@ -246,6 +255,11 @@ class Mirror:
             del self._impressions[scenario, item_id]
 
     # Reading
+
+    @property
+    def crowded(self) -> bool:
+        """Whether an index had better get no more changes until it has been compacted."""
+        return any(index.full for index in self.indexes.values())
 
     def number(self, scenario: str) -> int:
         return self._numbers[scenario]

@@ -7,14 +7,16 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
+from index.compactor import Compactor
 from learner.ranking import OWN_CANDIDATES, Question, rank, reasons, warm_up
 from schemas.decoding import Invalid
 from schemas.events import Event, decode_event
@@ -44,6 +46,8 @@ from streams.worker import Commit, Worker
 log = logging.getLogger(__name__)
 
 RANKED_AT_ONCE = 64
+CROWDED_SECONDS = 0.05
+REPORT_SECONDS = 2.0
 SHOWN_KEPT = 20
 """Of the newest list, remembered where a scenario learns from impressions: an event then passes fewer items over."""
 SMALLEST_LIST_WITH_A_NEW_ITEM = 3
@@ -321,6 +325,9 @@ def run_serve(
     )
 
     async def apply(topic: str, records: Sequence[Any], after: Mapping[Partition, int]) -> None:
+        # What LEARN publishes waits in its topic while compactions do not keep up, and searches stay fast.
+        while topic == topics.vectors and mirror.crowded:
+            await asyncio.sleep(CROWDED_SECONDS)
         await asyncio.get_running_loop().run_in_executor(worker.thread, take, topic, records, after)
 
     def take(topic: str, records: Sequence[Any], after: Mapping[Partition, int]) -> None:
@@ -331,11 +338,26 @@ def run_serve(
         else:
             mirror.take_weights(records)
 
+    # Ends with the process, which need not wait for a compaction: what it makes is made anew from the topics.
+    Compactor(lambda: list(mirror.indexes.values()))
     broadcast = Broadcast(broker, [topics.items, topics.vectors, topics.weights], apply)
 
     @worker.app.task  # type: ignore[untyped-decorator]
     async def follow() -> None:
         await broadcast.run()
+
+    @worker.app.task  # type: ignore[untyped-decorator]
+    async def report() -> None:
+        said: dict[str, dict[str, Any]] = {}
+        while True:
+            stands = {name: asdict(index.report()) for name, index in mirror.indexes.items()}
+            if stands != said:
+                try:
+                    await asyncio.get_running_loop().run_in_executor(None, store.save_indexes, stands)
+                    said = stands
+                except DBAPIError as error:
+                    log.warning("cannot say how the indexes stand: %s", error)
+            await asyncio.sleep(REPORT_SECONDS)
 
     @worker.app.task  # type: ignore[untyped-decorator]
     async def begin() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from schemas.settings import Settings
 from schemas.topics import Topics
@@ -25,6 +25,27 @@ class PartitionStatus(TypedDict):
     lag: int
 
 
+class IndexStatus(TypedDict):
+    """How SERVE searches a scenario's items; the fields of `index.segmented.Report`."""
+
+    kind: str
+    why: str
+    device: str
+    items: int
+    delta: int
+    gone: int
+    lists: int
+    probes: int
+    recall: float
+    full: bool
+    generation: int
+    compactions: int
+    retrained: int
+    build_seconds: float
+    longest_pause_ms: float
+    nbytes: int
+
+
 class ScenarioStatus(TypedDict):
     """One scenario.
 
@@ -38,6 +59,7 @@ class ScenarioStatus(TypedDict):
     lag: int
     learning_lag: int
     model: ModelStatus
+    index: IndexStatus | None
     dead_letters: dict[str, int]
     counts: dict[str, int]
 
@@ -56,6 +78,7 @@ DEAD = "dead:"
 def read_scenarios(settings: Settings, store: Store) -> dict[str, ScenarioStatus]:
     """What the database alone says; `lag` is filled in by `read_status`, which asks the broker too."""
     topics, tallies, heads, now = Topics(settings), store.tallies(), store.heads(), time.time()
+    indexes = store.indexes()
     found: dict[str, ScenarioStatus] = {}
     for name in settings.scenarios:
         counts = {code: count for (topic, code), count in tallies.items() if topic == topics.events(name)}
@@ -73,6 +96,7 @@ def read_scenarios(settings: Settings, store: Store) -> dict[str, ScenarioStatus
                 "age_seconds": max(0.0, round(now - head.published_at, 3)) if head else None,
                 "recall@10": head.recall if head else None,
             },
+            "index": cast(IndexStatus | None, indexes.get(name)),
             "dead_letters": _dead(counts),
             "counts": {code: n for code, n in counts.items() if not code.startswith(DEAD) and code != "events"},
         }

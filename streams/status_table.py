@@ -10,6 +10,9 @@ from streams.status import Status
 
 def print_status(found: Status, out: Console) -> None:
     out.print(_scenarios(found))
+    if any(each["index"] for each in found["scenarios"].values()):
+        out.print()
+        out.print(_indexes(found))
     partitions, empty = _partitions(found)
     out.print()
     out.print(partitions)
@@ -28,6 +31,18 @@ def _scenarios(found: Status) -> Table:
             "-" if age is None else f"{age:.0f} s", "-" if recall is None else f"{recall:.3f}",
             f"{sum(each['dead_letters'].values()):,}",
         )  # fmt: skip
+    return table
+
+
+def _indexes(found: Status) -> Table:
+    table = _plain_table("index of", "kind", "items", "not in lists", "recall", "memory", "why")
+    table.columns[-1].justify, table.columns[-1].no_wrap = "left", False
+    for name, each in found["scenarios"].items():
+        if index := each["index"]:
+            table.add_row(
+                name, index["kind"] + (", full" if index["full"] else ""), f"{index['items']:,}", f"{index['delta']:,}",
+                f"{index['recall']:.3f}", f"{index['nbytes'] / 2**20:,.0f} MiB", index["why"],
+            )  # fmt: skip
     return table
 
 

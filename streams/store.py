@@ -18,12 +18,14 @@ from sqlalchemy.engine import Connection, Engine
 from schemas.items import Item
 from schemas.records import Weights
 from schemas.settings import Settings
-from schemas.tables import CatalogueItem, Checkpoint, Offset, PublishedHead, Tally, UserState
+from schemas.tables import CatalogueItem, Checkpoint, IndexState, Offset, PublishedHead, Tally, UserState
 
 SQLITE_PARAMETERS = 30_000
 """SQLite allows 32,766 bound parameters in one statement."""
 
 SQLITE_PATIENCE_SECONDS = 30
+
+REPORT_KEPT_SECONDS = 3600
 
 USER_COLUMNS = ("user_id", "state", "version")
 
@@ -290,6 +292,29 @@ class Store:
     def heads(self) -> dict[str, PublishedHead]:
         with sa.orm.Session(self._reader, expire_on_commit=False) as session:
             return {head.scenario: head for head in session.scalars(sa.select(PublishedHead))}
+
+    # What SERVE leaves for people
+
+    def save_indexes(self, reports: Mapping[str, Mapping[str, Any]]) -> None:
+        """Say how this process's indexes stand, by scenario; what others said long ago goes."""
+        now = time.time()
+        rows = [
+            {"scenario": name, "owner": self._owner, "reported_at": now, "report": msgspec.json.encode(report).decode()}
+            for name, report in reports.items()
+        ]
+        insert = self._insert(IndexState)
+        update = {name: insert.excluded[name] for name in ("reported_at", "report")}
+        with self.engine.begin() as connection:
+            connection.execute(sa.delete(IndexState).where(IndexState.reported_at < now - REPORT_KEPT_SECONDS))
+            connection.execute(insert.on_conflict_do_update(index_elements=["scenario", "owner"], set_=update), rows)
+
+    def indexes(self) -> dict[str, dict[str, Any]]:
+        """The newest report on each scenario's index."""
+        query = sa.select(IndexState.scenario, IndexState.report).order_by(IndexState.reported_at)
+        with self._reader.connect() as connection:
+            return {scenario: msgspec.json.decode(report) for scenario, report in connection.execute(query)}
+
+    # What LEARN leaves for its successor
 
     def add_checkpoint(self, connection: Connection, number: int, folder: Path, sha256: str, step: int) -> None:
         row = {"number": number, "folder": str(folder), "sha256": sha256, "step": step, "made_at": time.time()}

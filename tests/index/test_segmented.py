@@ -95,7 +95,7 @@ def test_the_kind_can_be_told(kind: str) -> None:
 
 def test_numbers_are_kept_at_half_their_length_where_memory_is_short() -> None:
     vectors = clustered(2000, 0)
-    whole, half = filled(vectors), filled(vectors, Policy(kind="ivf", rows_per_list=10, memory=100_000))
+    whole, half = filled(vectors), filled(vectors, replace(IVF, memory=100_000))
     assert whole.report().nbytes - half.report().nbytes == 2000 * (DIMENSION + 1) * 2
     queries = clustered(50, 1)
     assert recall(half, vectors, queries) >= 0.96

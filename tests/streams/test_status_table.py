@@ -6,12 +6,21 @@ from io import StringIO
 
 from rich.console import Console
 
-from streams.status import ScenarioStatus, Status
+from streams.status import IndexStatus, ScenarioStatus, Status
 from streams.status_table import print_status
 
+INDEX: IndexStatus = {
+    "kind": "ivf", "why": "60,000 items; every one is looked at up to 50,000", "device": "cpu", "items": 60_000,
+    "delta": 1_200, "gone": 0, "lists": 980, "probes": 30, "recall": 0.9871, "full": False, "generation": 0,
+    "compactions": 3, "retrained": 1, "build_seconds": 2.0, "longest_pause_ms": 1.0, "nbytes": 25 << 20,
+}  # fmt: skip
 
-def scenario(events: int, age: float | None, recall: float | None, dead: dict[str, int]) -> ScenarioStatus:
+
+def scenario(
+    events: int, age: float | None, recall: float | None, dead: dict[str, int], index: IndexStatus | None = None
+) -> ScenarioStatus:
     return {
+        "index": index,
         "events": events, "duplicates": 0, "examples": events, "lag": 3, "learning_lag": 0,
         "model": {"version": 7, "step": 9, "age_seconds": age, "recall@10": recall}, "dead_letters": dead, "counts": {},
     }  # fmt: skip
@@ -27,7 +36,7 @@ def test_scenarios_partitions_and_dead_letters_are_printed_and_empty_partitions_
     found = printed(
         {
             "scenarios": {
-                "shop": scenario(12_345, 2.4, 0.25, {"not-json": 2, "bad-id": 1}),
+                "shop": scenario(12_345, 2.4, 0.25, {"not-json": 2, "bad-id": 1}, INDEX),
                 "news": scenario(0, None, None, {}),
             },
             "topics": {
@@ -44,6 +53,9 @@ def test_scenarios_partitions_and_dead_letters_are_printed_and_empty_partitions_
         ["scenario", "events", "lag", "learnt", "model", "age", "recall@10", "dead", "letters"],
         ["shop", "12,345", "3", "12,345", "v7", "2", "s", "0.250", "3"],
         ["news", "0", "3", "0", "v7", "-", "-", "0"],
+        [],
+        ["index", "of", "kind", "items", "not", "in", "lists", "recall", "memory", "why"],
+        ["shop", "ivf", "60,000", "1,200", "0.987", "25", "MiB", *INDEX["why"].split()],
         [],
         ["topic", "partition", "end", "position", "lag"],
         ["events.shop", "0", "12,348", "12,345", "3"],

@@ -147,3 +147,21 @@ def test_two_processes_at_the_same_users_lose_no_update(url: str, store: Store) 
         assert racer.exitcode == 0
     users = store.load_users([f"u{number}" for number in range(20)])
     assert {int(user.state) for user in users.values()} == {50}
+
+
+def test_the_newest_report_on_an_index_is_told_whoever_made_it(store: Store, other: Store) -> None:
+    assert store.indexes() == {}
+    store.save_indexes({"shop": {"items": 1}, "news": {"items": 2}})
+    other.save_indexes({"shop": {"items": 3}})
+    assert store.indexes() == {"shop": {"items": 3}, "news": {"items": 2}}
+    store.save_indexes({"shop": {"items": 4}})
+    assert other.indexes() == {"shop": {"items": 4}, "news": {"items": 2}}
+
+
+def test_reports_of_processes_that_are_gone_are_forgotten(
+    store: Store, other: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other.save_indexes({"shop": {"items": 1}})
+    monkeypatch.setattr("streams.store.REPORT_KEPT_SECONDS", -1)
+    store.save_indexes({"news": {"items": 2}})
+    assert store.indexes() == {"news": {"items": 2}}
