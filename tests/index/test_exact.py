@@ -19,18 +19,18 @@ def filled(ids: range, *, capacity: int, dimension: int = 2) -> ExactIndex:
 
 
 def test_slots_that_were_left_are_taken_again() -> None:
-    index = filled(range(1, 9), capacity=15)
+    index = filled(range(1, 9), capacity=31)
     for turn in range(50):
         index.remove(torch.tensor([turn + 1, turn + 2]))
         index.upsert(torch.tensor([turn + 2, turn + 9]), torch.ones(2, 2), torch.zeros(2))
-    assert (len(index), index.capacity) == (8, 15)
+    assert (len(index), index.capacity) == (8, 31)
 
 
 def test_it_doubles_when_it_is_full() -> None:
-    index = filled(range(1, 16), capacity=15)
-    index.upsert(torch.tensor([16]), torch.ones(1, 2), torch.zeros(1))
-    assert (len(index), index.capacity) == (16, 31)
-    assert sorted(index.search(torch.ones(1, 2), 20).ids[0].tolist()) == [*range(1, 17)]
+    index = filled(range(1, 32), capacity=31)
+    index.upsert(torch.tensor([32]), torch.ones(1, 2), torch.zeros(1))
+    assert (len(index), index.capacity) == (32, 63)
+    assert sorted(index.search(torch.ones(1, 2), 40).ids[0].tolist()) == [*range(1, 33)]
 
 
 def test_one_upsert_may_be_larger_than_twice_the_capacity() -> None:
