@@ -10,6 +10,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import settings
+from hypothesis.stateful import rule, run_state_machine_as_test
 from torch import Tensor
 
 from index.compactor import Compactor
@@ -17,6 +19,7 @@ from index.exact import ExactIndex
 from index.ivf import IvfSegment
 from index.live import IndexRefused
 from index.segmented import Policy, SegmentedIndex
+from tests.index.contract import CHANGES, BruteForce, columns, machine
 
 DIMENSION = 16
 IVF = Policy(kind="ivf", delta_items=400, delta_share=0.0, rows_per_list=10)
@@ -63,6 +66,27 @@ def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
     while not holds():
         assert time.monotonic() < deadline, "still not so"
         time.sleep(0.01)
+
+
+def test_compactions_and_generations_in_any_order_with_all_else_give_what_brute_force_gives() -> None:
+    policy = Policy(kind="ivf", recall=1.0, rows_per_list=2)
+
+    class AnyOrder(machine(lambda dimension: SegmentedIndex(dimension, policy=policy))):  # type: ignore[misc]
+        index: SegmentedIndex
+
+        @rule()
+        def compact(self) -> None:
+            self.index.compact()
+
+        @rule(changes=CHANGES)
+        def renew(self, changes: list[tuple[int, list[float], float]]) -> None:
+            self.brute = BruteForce()
+            ids, vectors, bias = columns(changes)
+            self.index.renew(torch.tensor(ids, dtype=torch.int64), vectors, bias)
+            self.brute.upsert(ids, vectors.tolist(), bias.tolist())
+            self.changes += 1
+
+    run_state_machine_as_test(AnyOrder, settings=settings(max_examples=60, stateful_step_count=25, deadline=None))
 
 
 # Which kind it is
