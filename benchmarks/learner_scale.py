@@ -7,7 +7,8 @@ strategy on the same examples, taken in turns.
     python -m benchmarks.learner_scale                        # 10,000, 100,000 and 1,000,000 items, one CPU thread
     python -m benchmarks.learner_scale --device cuda --micro-batch 2048 --items 1000000
 
-`rank` looks at every item, as LEARN does between publications; `step`, `mix` and `count` do not.
+`rank` looks at every item of a scenario up to `index.exact_items`, and beyond that into an index of what was published,
+as LEARN does; `tell` is what it takes to keep that index, at a publication every 16 steps.
 """
 
 from __future__ import annotations
@@ -31,13 +32,16 @@ from learner.strategy import MakeStrategy, PlainStrategy
 from schemas.items import Item
 from schemas.packed import pack, pack_times
 from schemas.records import Example
-from schemas.settings import Learn, Model, Scenario, Settings
+from schemas.settings import Index, Learn, Model, Scenario, Settings
+from streams.shortlists import Shortlists
 
 SCENARIOS = ("shop", "video", "news", "travel", "social")
 TEXT_DIMENSION = 384
 ITEMS_AT_ONCE = 50_000
 USED_SHARE = 0.5
 PARTS = {"rank": "_test", "step": "_train", "mix": "_mix", "count": "_count"}
+COLUMNS = (*PARTS, "tell")
+PUBLISHED_EVERY = 16
 
 
 def main() -> None:
@@ -57,9 +61,9 @@ def main() -> None:
         print(json.dumps({"device": arguments.device, "milliseconds": curve, "avalanche": overhead}))
         return
     first = next(iter(curve.values()))
-    print(f"{'items':>10}" + "".join(f"{part:>17}" for part in PARTS) + f"{'learnt':>14}{'ranked':>14}{'peak':>11}")
+    print(f"{'items':>10}" + "".join(f"{part:>17}" for part in COLUMNS) + f"{'learnt':>14}{'ranked':>14}{'peak':>11}")
     for items, parts in curve.items():
-        row = "".join(f"{parts[part]:>8.2f} ms {parts[part] / first[part]:>4.2f}x" for part in PARTS)
+        row = "".join(f"{parts[part]:>8.2f} ms {parts[part] / first[part]:>4.2f}x" for part in COLUMNS)
         learnt, ranked, peak = parts["examples/s"], parts["rankings/s"], parts["peak_mib"]
         print(f"{items:>10,}{row}{learnt:>12,.0f}/s{ranked:>12,.0f}/s{peak:>7,.0f} MiB")
     if overhead is not None:
@@ -77,11 +81,21 @@ class Rig:
     def parts(self, items: int) -> dict[str, float]:
         """Median milliseconds of each part of a step, what they come to, and the most memory until then."""
         learner = self.taught(items)
+        shortlists = Shortlists(learner.table, Index())
+        learner.search_of = shortlists.search_of
+        shortlists.tell([vector.row for vector in learner.republish().vectors])
+        while any(index.due for index in shortlists.indexes):
+            time.sleep(0.1)
         spent: dict[str, list[float]] = defaultdict(list)
         with timed(learner, spent):
             for number in range(self.steps):
                 learner.learn(SCENARIOS[number % len(SCENARIOS)], self.examples(items, number))
-        milliseconds = {part: round(1000 * statistics.median(spent[part]), 3) for part in PARTS}
+                if number % PUBLISHED_EVERY == PUBLISHED_EVERY - 1 and (publication := learner.publish()):
+                    told = [vector.row for vector in publication.vectors]
+                    stopwatch(shortlists.tell, spent["tell"])(told)
+        shortlists.close()
+        spent["tell"] = [seconds / PUBLISHED_EVERY for seconds in spent["tell"]]
+        milliseconds = {part: round(1000 * statistics.median(spent[part]), 3) for part in COLUMNS}
         per_second = 1000 * self.micro_batch
         return {
             **milliseconds,

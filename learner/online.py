@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -24,7 +25,7 @@ from learner.probes import Probes
 from learner.progress import Progress
 from learner.projection import Projection
 from learner.publication import News, Publication, Stand, weights_of
-from learner.ranking import Batch, Candidates, Clocks, Ranking, ScenarioModel, find, order
+from learner.ranking import Batch, Candidates, Clocks, Ranking, ScenarioModel, Search, find, order
 from learner.replay import Replay, TrainingBatch, user_hash
 from learner.shelf import search_shelf
 from learner.strategy import MakeStrategy, PlainStrategy, Strategy
@@ -50,6 +51,7 @@ class OnlineLearner:
         skipped_steps: gradient steps that were not taken because the loss was not finite.
         left_out: items that got no row because the table is full.
         learns_tower: whether trunk, heads and item vectors learn; mixer and counters always do.
+        search_of: gives the search for the scenario of a number; at first one that looks at all it may recommend.
         on_exam: told of each micro-batch, less what is held out of it, when it was tested and before it is learnt.
     """
 
@@ -102,6 +104,7 @@ class OnlineLearner:
         self.left_out = 0
         self.learns_tower = True
         self.on_exam: Callable[[Exam], None] | None = None
+        self.search_of: Callable[[int], Search] = partial(search_shelf, self.table)
 
     @property
     def recall(self) -> dict[str, float | None]:
@@ -253,7 +256,7 @@ class OnlineLearner:
 
     def _find(self, scenario: int, questions: Batch) -> Candidates:
         clocks = Clocks(self._clock, self._progress[self._scenarios[scenario]].clock)
-        search = search_shelf(self.table, scenario)
+        search = self.search_of(scenario)
         return find(self._models[scenario], self.table, scenario, clocks, questions, search, minimum=DEPTH)
 
     def rehearse(self, batch: TrainingBatch, epochs: int) -> None:

@@ -34,6 +34,7 @@ from streams.broadcast import Broadcast
 from streams.checkpoint_lock import share_checkpoints
 from streams.device import choose_device
 from streams.outbox import Outbox
+from streams.shortlists import Shortlists
 from streams.signals import StopSignals
 from streams.store import Partition, Position, Progress, Store
 from streams.transport import Part
@@ -74,6 +75,8 @@ class Learn:
         self._store = store
         self._learner = learner
         self._encoder = encoder
+        self._shortlists = Shortlists(learner.table, settings.index)
+        learner.search_of = self._shortlists.search_of
         self._topics = Topics(settings)
         self._folder = Path(settings.data).resolve() / "checkpoints"
         self._scenario_of = {self._topics.examples(name): name for name in settings.scenarios}
@@ -217,6 +220,7 @@ class Learn:
     def _send_vectors(self, vectors: Sequence[ItemVector]) -> None:
         for vector in vectors:
             self._outbox.send(self._topics.vectors, vector.item_id.encode(), encode(vector), partition=0)
+        self._shortlists.tell([vector.row for vector in vectors])
 
     def _finish_transaction(self) -> None:
         self._outbox.flush()

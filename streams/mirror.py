@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from index.segmented import Policy, SegmentedIndex
+from index.segmented import SegmentedIndex
 from learner.items import ItemTable, TableFull
 from learner.ranking import Clocks, ScenarioModel
 from schemas.decoding import Invalid
@@ -20,6 +20,7 @@ from schemas.items import Item, decode_item, decode_item_key
 from schemas.records import ItemVector, OtherVersion, Weights, decode_item_vector, decode_weights
 from schemas.settings import Settings
 from streams.device import choose_device
+from streams.shortlists import policy_of
 
 log = logging.getLogger(__name__)
 
@@ -86,15 +87,8 @@ class Mirror:
         self._by_category: dict[str, set[str]] = {}
 
     def _empty_indexes(self) -> dict[str, SegmentedIndex]:
-        index = self._settings.index
-        policy = Policy(
-            kind=index.kind,
-            exact_items=index.exact_items,
-            recall=index.recall,
-            delta_items=index.delta_items,
-            memory=index.memory_mib << 20 or None,
-        )
-        dimension, device = self._settings.model.dimension, choose_device(index.device)
+        policy, device = policy_of(self._settings.index), choose_device(self._settings.index.device)
+        dimension = self._settings.model.dimension
         return {name: SegmentedIndex(dimension, policy=policy, device=device) for name in self.scenarios}
 
     # What the topics bring
