@@ -1,8 +1,8 @@
 """How learning scales: time of a step, speed and memory against the size of the catalogue, and what Avalanche adds.
 
-A step is a micro-batch of new examples and as many replayed ones. Items are synthetic: random vectors, a heavy-tailed
-popularity, half of them used before. The reference is the smallest catalogue of the same run; Avalanche's is the plain
-strategy on the same examples, taken in turns.
+A step is a micro-batch of new examples and as many replayed ones. Items are synthetic: random texts around topics, a
+heavy-tailed popularity, half of them used before. The reference is the smallest catalogue of the same run;
+Avalanche's is the plain strategy on the same examples, taken in turns.
 
     python -m benchmarks.learner_scale                        # 10,000, 100,000 and 1,000,000 items, one CPU thread
     python -m benchmarks.learner_scale --device cuda --micro-batch 2048 --items 1000000
@@ -38,6 +38,7 @@ from streams.shortlists import Shortlists
 SCENARIOS = ("shop", "video", "news", "travel", "social")
 TEXT_DIMENSION = 384
 ITEMS_AT_ONCE = 50_000
+ITEMS_OF_A_TOPIC = 250
 USED_SHARE = 0.5
 PARTS = {"rank": "_test", "step": "_train", "mix": "_mix", "count": "_count"}
 COLUMNS = (*PARTS, "tell")
@@ -83,7 +84,7 @@ class Rig:
         learner = self.taught(items)
         shortlists = Shortlists(learner.table, Index())
         learner.search_of = shortlists.search_of
-        shortlists.tell([vector.row for vector in learner.republish().vectors])
+        shortlists.tell(range(1, items + 1))
         while any(index.due for index in shortlists.indexes):
             time.sleep(0.1)
         spent: dict[str, list[float]] = defaultdict(list)
@@ -133,10 +134,12 @@ class Rig:
         )
         learner = OnlineLearner(settings, TEXT_DIMENSION, self.device)
         generator = torch.Generator().manual_seed(0)
+        topics = torch.randn(max(1, items // ITEMS_OF_A_TOPIC), TEXT_DIMENSION, generator=generator)
         for start in range(0, items, ITEMS_AT_ONCE):
             some = range(start, min(start + ITEMS_AT_ONCE, items))
             known = [Item(item_id=f"i{number}", scenarios=[SCENARIOS[number % len(SCENARIOS)]]) for number in some]
-            learner.put_items(known, torch.randn(len(known), TEXT_DIMENSION, generator=generator))
+            topic = torch.randint(len(topics), (len(known),), generator=generator)
+            learner.put_items(known, topics[topic] + torch.randn(len(known), TEXT_DIMENSION, generator=generator))
         rows = torch.arange(1, items + 1)
         for number in range(len(SCENARIOS)):
             shelf = rows[(rows - 1) % len(SCENARIOS) == number]

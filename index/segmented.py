@@ -26,6 +26,9 @@ Segment = ExactIndex | IvfSegment
 CAUGHT_UP = 256
 """Changes that may be left for the moment in which nobody can write."""
 
+WORTH_READING = 0.25
+"""Share of the lists up to which reading these is faster than looking at all items, many queries at a time."""
+
 LARGEST_FLOAT16 = 60_000.0
 
 PRACTICE_QUERIES = 64
@@ -156,6 +159,8 @@ class SegmentedIndex:
         # Ids that were written since the slot table was put aside; None while none is.
         self._changes: list[Tensor] | None = None
         self._trained_error, self._trained_on = 0.0, 0
+        # How many items there were when lists turned out not to be worth it; then not before twice as many.
+        self._shapeless = 0
         self._asked: deque[Tensor] = deque(maxlen=PRACTICE_QUERIES)
 
     @property
@@ -304,7 +309,9 @@ class SegmentedIndex:
         if isinstance(self._segments[0], IvfSegment):
             enough = max(self._policy.delta_items, self._policy.delta_share * self._count)
             return self._delta_items() > enough or self._segments[0].gone > max(enough, self._count / 2)
-        return self._count > (0 if self._policy.kind == "ivf" else self._policy.exact_items)
+        if self._policy.kind == "ivf":
+            return self._count > 0
+        return self._count > max(self._policy.exact_items, 2 * self._shapeless)
 
     @property
     def full(self) -> bool:
@@ -348,6 +355,10 @@ class SegmentedIndex:
         new = IvfSegment(centroids, placed, self._codes(placed.rows))
         if old is None or stale:
             new.calibrate(self._practice(placed.rows), self._policy.recall, self._policy.recall_at)
+            if old is None and self._policy.kind == "auto" and new.probes > WORTH_READING * len(centroids):
+                self._shapeless = len(new)
+                self._thaw()
+                return
             self._trained_error, self._trained_on = new.error, len(new)
             self._work.retrained += 1
         else:
@@ -431,6 +442,8 @@ class SegmentedIndex:
             return f'index.kind is "{policy.kind}"'
         if isinstance(self._segments[0], IvfSegment):
             return f"{count:,} items; every one is looked at up to {policy.exact_items:,}"
+        if self._shapeless:
+            return f"at {self._shapeless:,} items too many lists would have had to be read: they have no clusters"
         if count > policy.exact_items:
             return f"{count:,} items: lists are being learnt"
         return f"{count:,} items of at most {policy.exact_items:,} that are all looked at"

@@ -111,6 +111,18 @@ def test_a_large_index_reads_the_lists_that_it_needs_and_says_so() -> None:
     assert recall(index, vectors, clustered(100, 1)) >= 0.97
 
 
+def test_items_without_any_clusters_are_all_looked_at_however_many_and_it_says_so() -> None:
+    noise = torch.randn(2000, 64, generator=torch.Generator().manual_seed(0))
+    index = SegmentedIndex(64, policy=Policy(exact_items=1000, rows_per_list=10))
+    index.upsert(torch.arange(1, 2001), noise, torch.zeros(2000))
+    index.compact()
+    assert (index.report().kind, index.due) == ("exact", False)
+    assert index.report().why == ("at 2,000 items too many lists would have had to be read: they have no clusters")
+    assert recall(index, noise, noise[:20]) == 1.0
+    index.upsert(torch.arange(2001, 4002), noise[:1].expand(2001, -1), torch.zeros(2001))
+    assert index.due
+
+
 @pytest.mark.parametrize("kind", ["exact", "ivf"])
 def test_the_kind_can_be_told(kind: str) -> None:
     index = filled(clustered(300, 0), Policy(kind=kind, exact_items=100))  # type: ignore[arg-type]
