@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from index.exact import ExactIndex
 from index.live import Index
 from learner.items import ItemTable, TableFull
-from learner.ranking import Clocks, ScenarioModel
+from learner.ranking import Clocks, ScenarioModel, Search
 from schemas.decoding import Invalid
 from schemas.items import Item, decode_item, decode_item_key
 from schemas.records import ItemVector, OtherVersion, Weights, decode_item_vector, decode_weights
@@ -257,6 +258,16 @@ class Mirror:
     def clocks(self, scenario: str) -> Clocks:
         weights = self.head(scenario).weights
         return Clocks(clock=weights.clock, scenario_clock=weights.scenario_clock)
+
+    def search(self, scenario: str) -> Search:
+        """The scenario's index, as rankings ask it."""
+        index = self.indexes[scenario]
+
+        def search(queries: Tensor, k: int, excluded: Tensor | None, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
+            found = index.search(queries, k, excluded=excluded, allowed=allowed)
+            return found.ids, found.scores
+
+        return search
 
     def rows_in(self, categories: Iterable[str]) -> list[int]:
         """Rows of the items that are in one of these categories."""
