@@ -32,7 +32,7 @@ from schemas.records import encode
 from schemas.reports import dead_letter_headers
 from schemas.settings import Settings
 from schemas.topics import Topics
-from streams.broadcast import Broadcast
+from streams.following import Following
 from streams.mirror import Head, Mirror
 from streams.outbox import Outbox
 from streams.signals import StopSignals
@@ -334,44 +334,31 @@ def run_serve(
     """Run SERVE until it is told to stop; `on_ready` is called once it answers."""
     torch.set_num_threads(1)
     topics = Topics(settings)
-    mirror = Mirror(settings, torch.device("cpu"))
-    outbox = Outbox(broker)
-    ready = asyncio.Event()
+    following = Following(settings, broker)
     worker = Worker(
         f"{settings.kafka.prefix}serve",
         broker=broker,
         store=store,
-        handler=Serve(settings, store, outbox, mirror),
+        handler=Serve(settings, store, Outbox(broker), following.mirror),
         topics=[*(topics.events(name) for name in settings.scenarios), topics.requests],
         records_per_partition=settings.serve.batch_records,
         coalesce_seconds=settings.serve.coalesce_milliseconds / 1000,
         data=Path(settings.data) / "faust",
-        admit=ready.wait,
+        admit=following.ready.wait,
     )
-
-    async def apply(topic: str, records: Sequence[Any], after: Mapping[Partition, int]) -> None:
-        await asyncio.get_running_loop().run_in_executor(worker.thread, take, topic, records, after)
-
-    def take(topic: str, records: Sequence[Any], after: Mapping[Partition, int]) -> None:
-        if topic == topics.items:
-            mirror.take_items(records)
-        elif topic == topics.vectors:
-            mirror.take_vectors(records, after[topic, 0])
-        else:
-            mirror.take_weights(records)
-
-    broadcast = Broadcast(broker, [topics.items, topics.vectors, topics.weights], apply)
 
     @worker.app.task  # type: ignore[untyped-decorator]
     async def follow() -> None:
-        await broadcast.run()
+        await following.run(worker.thread)
 
     @worker.app.task  # type: ignore[untyped-decorator]
     async def begin() -> None:
         await asyncio.get_running_loop().run_in_executor(None, warm_up, settings.model)
-        await broadcast.caught_up.wait()
-        await asyncio.get_running_loop().run_in_executor(worker.thread, mirror.settle)
-        ready.set()
+        await following.begin()
         on_ready()
 
-    worker.run(stops)
+    @worker.app.task  # type: ignore[untyped-decorator]
+    async def keep_snapshots() -> None:
+        await following.keep_snapshots()
+
+    worker.run(stops, before_exit=following.write_last)
