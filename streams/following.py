@@ -123,7 +123,7 @@ class Following:
         await self.ready.wait()
         if not self._seconds:
             return
-        writer = ThreadPoolExecutor(1, thread_name_prefix="snapshot", initializer=_give_way)
+        writer = ThreadPoolExecutor(1, thread_name_prefix="snapshot", initializer=give_way)
         if self._restored:
             await asyncio.sleep(self._seconds)
         while True:
@@ -173,7 +173,7 @@ def _begin_again(topic: str) -> NoReturn:
     stop_process(EXIT_TRY_AGAIN, f"topic {topic} was made anew, and ends before what was read of it: starting again")
 
 
-def _give_way() -> None:
+def give_way() -> None:
     """On Linux, where threads have priorities of their own: whoever ranks goes first."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 NEWEST_ITEMS = 1000
 """New items of a scenario that are remembered as such, at most."""
 
+PLACED_AT_ONCE = 1 << 14
+"""Of a catalogue that is read up, so many items are placed at a time: their records are copied for it."""
+
 INDEXED_AT_ONCE = 1 << 17
 """Of a restored catalogue, so many items go to an index at a time: their vectors are copied for it."""
 
@@ -143,11 +146,12 @@ class Mirror:
     def take_vectors(self, records: Sequence[Any], read_through: int) -> None:
         """Records of the vectors topic: fresh ones are put to use at once, others wait for their weights."""
         fresh: dict[str, ItemVector] = {}
+        # What is here of a snapshot may be of an earlier lineage, and would go with all that was put beside it.
+        may_go = self._held and self._lineage is not None
         for record in records:
             item_id = record.key.decode()
             vector = None if record.value is None else decode_item_vector(record.value)
-            at_once = vector is not None and vector.fresh and not self._held
-            if vector is not None and at_once and item_id not in self._staged_vectors:
+            if vector is not None and vector.fresh and not may_go and item_id not in self._staged_vectors:
                 fresh[item_id] = vector
             else:
                 self._staged_vectors.pop(item_id, None)  # the newest record stands last, and last wins a row
@@ -215,16 +219,18 @@ class Mirror:
 
     def _place(self, vectors: Sequence[ItemVector]) -> None:
         """Make room first, then place: a record may name neighbours that come with it, in rows that others had."""
-        for vector in vectors:
+        newest = list({vector.row: vector for vector in vectors}.values())
+        for vector in newest:
             sitting = self.table.id_of[vector.row] if vector.row < len(self.table.id_of) else None
             if sitting is not None and sitting != vector.item_id:
                 self._unplace(sitting)
             if self.table.row_of.get(vector.item_id, vector.row) != vector.row:
                 self._unplace(vector.item_id)
-        try:
-            self.table.place_all(vectors)
-        except TableFull as full:
-            log.error("%s", full)
+        for start in range(0, len(newest), PLACED_AT_ONCE):
+            try:
+                self.table.place_all(newest[start : start + PLACED_AT_ONCE])
+            except TableFull as full:
+                log.error("%s", full)
 
     def _unplace(self, item_id: str) -> None:
         row = self.table.remove(item_id)

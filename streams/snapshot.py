@@ -13,7 +13,9 @@ keeps them.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -197,7 +199,8 @@ def read_snapshot(
     }
     _check(file, facts, purpose, positions, ends, now)
     try:
-        mirror = _mirror(content, facts, settings)
+        with _no_collector():
+            mirror = _mirror(content, facts, settings)
     except (StateMismatch, msgspec.DecodeError, KeyError) as error:
         raise SnapshotRefused(file, f"another version of Headstream wrote it ({error!r})") from None
     except _TooManyRows as too_many:
@@ -232,6 +235,18 @@ def _check(
             f"it is {age / 3600:.0f} h old, and of deletions the topics keep the records of "
             f"{GOOD_FOR_SECONDS / 3600:.0f} h for certain",
         )
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """While a million objects are made that all stay, the garbage collector would look at them again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class _TooManyRows(Exception):
