@@ -23,14 +23,18 @@ class Compactor:
         failures: compactions that failed; the index then goes on as it was.
     """
 
-    def __init__(self, indexes: Callable[[], Iterable[SegmentedIndex]]) -> None:
+    def __init__(
+        self, indexes: Callable[[], Iterable[SegmentedIndex]], begin: Callable[[], None] = lambda: None
+    ) -> None:
         """Start.
 
         Args:
             indexes: those to look after; asked each time anew.
+            begin: called on the thread before anything else.
         """
         self.failures = 0
         self._indexes = indexes
+        self._begin = begin
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="compactor", daemon=True)
         self._thread.start()
@@ -41,6 +45,7 @@ class Compactor:
         self._thread.join()
 
     def _run(self) -> None:
+        self._begin()
         rest = LOOK_SECONDS
         while not self._closed.wait(rest):
             rest = LOOK_SECONDS

@@ -178,8 +178,7 @@ class IvfSegment:
         width = min(k, self._shown)
         if width == 0 or len(queries) == 0:
             return nothing_found(len(queries), width)
-        asked = np.ones((len(queries), self._index.d), np.float32)
-        asked[:, :-1] = queries.cpu().numpy()
+        asked = _with_ones(queries)
         unwanted = None if excluded is None or excluded.shape[1] == 0 else excluded.cpu().to(torch.int64).sort(1).values
         selector, reach = None, self._shown
         if allowed is not None:
@@ -215,11 +214,13 @@ class IvfSegment:
         self._probes, self.recall = everywhere, 1.0
         if wanted >= 1.0 or self._shown == 0 or len(queries) == 0:
             return
-        truth = self.search(queries, k).ids.sort(1).values
+        asked, width = _with_ones(queries), min(k, self._shown)
+        truth = self._search_lists(asked, width, 0, everywhere, None, None).ids.sort(1).values
         probes = 1
         while probes < everywhere:
             self._probes = probes
-            found = self.search(queries, k).ids
+            # A search that is left short of k looks everywhere: that must not pass for what so few lists find.
+            found = self._search_lists(asked, width, 0, probes, None, None).ids
             place = torch.searchsorted(truth, found).clamp_max(truth.shape[1] - 1)
             self.recall = float(((truth.gather(1, place) == found) & (found > 0)).sum() / (truth > 0).sum())
             if self.recall >= wanted:
@@ -354,6 +355,11 @@ def _strike_out(ids: Tensor, scores: Tensor, unwanted: Tensor) -> None:
 def _follow_torch() -> None:
     """FAISS keeps a number of threads for each thread that calls it; let it be torch's."""
     faiss.omp_set_num_threads(torch.get_num_threads())
+
+
+def _with_ones(queries: Tensor) -> Floats:
+    """Queries for rows that end in a bias; (n, dimension) → (n, dimension + 1)."""
+    return np.pad(queries.cpu().numpy(), ((0, 0), (0, 1)), constant_values=1.0)
 
 
 def with_bias(vectors: Tensor, bias: Tensor) -> Floats:

@@ -85,12 +85,12 @@ def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping
     manifest = msgspec.json.encode(_Manifest({name: _sha256(content) for name, content in contents.items()}))
     for name, content in {**contents, MANIFEST: manifest}.items():
         _write_through(unfinished / name, content)
-    _sync_folder(unfinished)
+    sync_folder(unfinished)
     # 2. A folder of that name is moved out of the way, 3. the new one takes its name, 4. and the name is on disk.
     if folder.exists():
         folder.rename(replaced)
     unfinished.rename(folder)
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
     shutil.rmtree(replaced, ignore_errors=True)
     return _sha256(manifest)
 
@@ -128,7 +128,8 @@ def _write_through(file: Path, content: bytes) -> None:
         os.fsync(stream.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -191,6 +191,18 @@ class CoVisitation:
 
     # What travels, and what is saved
 
+    def paired(self) -> Tensor:
+        """The rows of the items that have neighbours, in ascending order; (n,), int64."""
+        return self._slot.nonzero().flatten()
+
+    def naming(self, row: int) -> Tensor:
+        """The rows of the items that have this one as a neighbour; (n,), int64."""
+        named = torch.zeros(len(self._neighbours), dtype=torch.bool)
+        for start in range(1, self._end, ROWS_AT_ONCE):
+            part = slice(start, min(start + ROWS_AT_ONCE, self._end))
+            named[part] = (self._neighbours[part] == row).any(1)
+        return named[self._slot.long()].nonzero().flatten()
+
     def describe(self, rows: Tensor) -> Neighbours:
         """What is kept of these items' neighbours; (n,), int64."""
         slots = self._slot[rows].long()

@@ -112,7 +112,7 @@ class ItemTable:
         if row:
             self.id_of[row] = None
             self._free.append(row)
-            self._wipe([row])
+            self.wipe([row])
         return row
 
     # What travels from LEARN to SERVE
@@ -173,7 +173,7 @@ class ItemTable:
         newest = {record.row: record for record in records}
         for row in sorted(newest, reverse=True):
             self._make_room(row, newest[row].item_id)
-        self._wipe([stale for row, record in newest.items() for stale in self._seat(record.item_id, row)])
+        self.wipe([stale for row, record in newest.items() for stale in self._seat(record.item_id, row)])
         # An item that moved within these records counts at its last row only.
         taken = [record for row, record in newest.items() if self.row_of.get(record.item_id) == row]
         if not taken:
@@ -193,7 +193,7 @@ class ItemTable:
         covisitation.place(
             on_host,
             Neighbours(
-                self._stacked([r.neighbours for r in taken], np.int32).cpu(),
+                self.with_room_for(self._stacked([r.neighbours for r in taken], np.int32).cpu()),
                 self._stacked([r.together for r in taken], np.float32).cpu(),
                 self._stacked([r.forward for r in taken], np.float32).cpu(),
             ),
@@ -220,6 +220,18 @@ class ItemTable:
         """Have so many rows at least, the pad included."""
         if rows > self.allocated:
             self._grow(rows)
+
+    def with_room_for(self, neighbours: Tensor) -> Tensor:
+        """Neighbours that loops may look up: they are named by row, and may be named before they are here themselves.
+
+        Args:
+            neighbours: rows, 0 where there is none, of any shape; those beyond the table's capacity become 0.
+        """
+        highest = int(neighbours.max()) if neighbours.numel() else 0
+        if highest > self.capacity:
+            neighbours = neighbours.masked_fill(neighbours > self.capacity, 0)
+        self._reach(min(highest, self.capacity))
+        return neighbours
 
     def names(self) -> list[str | None]:
         """The item id of each row."""
@@ -262,6 +274,9 @@ class ItemTable:
         missing = range(len(self.id_of), row + 1)
         self.id_of.extend([None] * len(missing))
         self._free.extend(missing[:-1])
+        self._reach(row)
+
+    def _reach(self, row: int) -> None:
         if row >= self.allocated:
             self._grow(min(max(2 * self.allocated, row + 1), self.capacity + 1))
 
@@ -273,7 +288,8 @@ class ItemTable:
         self.covisitation.grow(rows)
         self.popularity.grow(rows)
 
-    def _wipe(self, rows: Sequence[int]) -> None:
+    def wipe(self, rows: Sequence[int]) -> None:
+        """Leave nothing in these rows of what was known there."""
         if not rows:
             return
         at = torch.tensor(rows, device=self.vectors.device)

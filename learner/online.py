@@ -155,13 +155,16 @@ class OnlineLearner:
 
     def remove_item(self, item_id: str) -> bool:
         """Forget an item, also as part of others' histories and neighbours; False if it was unknown."""
-        row = self.table.remove(item_id)
+        (row,) = self.table.rows([item_id])
         if row:
+            # Who reads of them only later, and of this item never, would take the row's next item for their neighbour.
+            others = self.table.covisitation.naming(row)
+            self.table.remove(item_id)
             self._texts.forget(row)
             self._trainer.forget_item(row)
             self._replay.forget_item(row)
             self.probes.forget_item(row)
-            self._news.touch(torch.tensor([row], device=self._device))
+            self._news.touch(torch.cat([torch.tensor([row]), others]).to(self._device))
         return bool(row)
 
     def forget_user(self, user_id: str) -> int:

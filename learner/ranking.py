@@ -199,8 +199,8 @@ def as_batch(questions: Sequence[Question], length: int, device: torch.device) -
         dtype=torch.float64,
     )
     rows, ages = rows.view(len(questions), length), ages.view(len(questions), length)
-    excluded = _padded([question.excluded for question in questions], device)
-    used = _padded([question.used for question in questions], device)
+    excluded = padded([question.excluded for question in questions], device)
+    used = padded([question.used for question in questions], device)
     return Batch(rows.to(device), (gap_buckets(ages) * (rows > 0)).to(device), excluded, used)
 
 
@@ -385,8 +385,8 @@ def reasons(table: ItemTable, questions: Sequence[Question], lists: Sequence[Seq
 
     That is the item that it is used with most, if it is used with any; otherwise the one most similar to it.
     """
-    past = _padded([question.history[::-1] for question in questions], table.vectors.device)  # (b, h), newest first
-    shown = _padded(lists, table.vectors.device)  # (b, n)
+    past = padded([question.history[::-1] for question in questions], table.vectors.device)  # (b, h), newest first
+    shown = padded(lists, table.vectors.device)  # (b, n)
     if 0 in past.shape or 0 in shown.shape:
         return [[None] * len(rows) for rows in lists]
     by_use, strongest = (
@@ -401,7 +401,7 @@ def reasons(table: ItemTable, questions: Sequence[Question], lists: Sequence[Seq
     return [[table.id_of[row] if row else None for row in named[user][: len(rows)]] for user, rows in enumerate(lists)]
 
 
-def _padded(lists: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+def padded(lists: Sequence[Sequence[int]], device: torch.device) -> Tensor:
     """Lists of rows as one tensor, 0 pads on the right."""
     widest = max(map(len, lists), default=0)
     table = [[*rows, *([0] * (widest - len(rows)))] for rows in lists]

@@ -16,6 +16,8 @@ class Request(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One question, as it is worked with after it was checked.
 
     Attributes:
+        user_id: whom to recommend for; None where `item_id` stands in its place, which is always one of the two.
+        item_id: what the items must be similar to.
         k: how many items; None is the scenario's own number.
         exclude: items not to show.
         categories: show only items of one of these; empty is all.
@@ -23,7 +25,8 @@ class Request(msgspec.Struct, kw_only=True, omit_defaults=True):
     """
 
     request_id: str
-    user_id: str
+    user_id: str | None = None
+    item_id: str | None = None
     scenario: str
     k: int | None = None
     exclude: tuple[str, ...] = ()
@@ -33,7 +36,8 @@ class Request(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 class _Wire(msgspec.Struct, kw_only=True):
     request_id: str | int
-    user_id: str | int
+    user_id: str | int | None = None
+    item_id: str | int | None = None
     scenario: str
     k: int | None = None
     exclude: list[str | int] | None = None
@@ -50,9 +54,11 @@ def decode_request(value: bytes, counts: Counter[str]) -> Request | Invalid:
         wire = _decoder.decode(value, counts)
         if wire.k is not None and not 1 <= wire.k <= MAX_K:
             raise Refused("bad-k", f"k is {wire.k}; 1 to {MAX_K} are allowed")
+        _check_subject(wire)
         return Request(
             request_id=parse_id("request_id", wire.request_id),
-            user_id=parse_id("user_id", wire.user_id),
+            user_id=None if wire.user_id is None else parse_id("user_id", wire.user_id),
+            item_id=None if wire.item_id is None else parse_id("item_id", wire.item_id),
             scenario=parse_id("scenario", wire.scenario),
             k=wire.k,
             exclude=_ids("exclude", wire.exclude or []),
@@ -61,6 +67,16 @@ def decode_request(value: bytes, counts: Counter[str]) -> Request | Invalid:
         )
     except Refused as refused:
         return refused.invalid
+
+
+def _check_subject(wire: _Wire) -> None:
+    """A request is for one user or about one item, and only a user has a history."""
+    if wire.user_id is None and wire.item_id is None:
+        raise Refused("no-subject", "a request needs user_id (recommend for a user) or item_id (items similar to it)")
+    if wire.user_id is not None and wire.item_id is not None:
+        raise Refused("two-subjects", "user_id and item_id are both given; a request takes one of them")
+    if wire.item_id is not None and wire.history is not None:
+        raise Refused("history-of-item", "history goes with user_id, not with item_id: an item has none")
 
 
 def _ids(field: str, values: list[str | int]) -> tuple[str, ...]:
@@ -93,7 +109,8 @@ class RecommendedItem(msgspec.Struct, frozen=True, omit_defaults=True):
     """One item of a list.
 
     Attributes:
-        source: `model`, `popular`, `fresh` or `explore`.
+        score: orders the list; where items similar to an item were asked for it is their cosine, 1 at most.
+        source: `model`, `popular`, `fresh` or `explore`; `similar` in an answer to a request with an `item_id`.
         because: the item of the user's own history that speaks most for it.
     """
 
@@ -104,16 +121,18 @@ class RecommendedItem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Recommendation(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """A list of items for one user, best first, with all that made it.
+    """A list of items for one user, or of those similar to one item, best first, with all that made it.
 
     Attributes:
+        user_id: for whom; absent where `item_id` names what the items are similar to.
         generated_at: RFC 3339, UTC.
         trained_through: for each "topic:partition" of events, the last offset that the weights have learnt from.
         index_sequence: position in the vectors topic that the index has taken in.
     """
 
     recommendation_id: str
-    user_id: str
+    user_id: str | None = None
+    item_id: str | None = None
     scenario: str
     request_id: str | None = None
     generated_at: str

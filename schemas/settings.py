@@ -94,6 +94,14 @@ class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     fresh_seconds: Annotated[
         Seconds, Meta(description="Seconds after its publication during which an item counts as new.")
     ] = 3600.0
+    snapshot_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Seconds between snapshots, from which the next start goes on in place of reading topics whole;"
+            " 0 keeps none.",
+        ),
+    ] = 300.0
 
 
 class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

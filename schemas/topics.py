@@ -9,6 +9,9 @@ from schemas.settings import Settings
 
 RETENTION_MILLISECONDS = 7 * 24 * 3600 * 1000
 
+DELETIONS_KEPT_MILLISECONDS = 24 * 3600 * 1000
+"""For which compacted topics keep the record of a deletion; who was away for longer must read them from the start."""
+
 # A record above the allowed size is still taken in, so that it can be put aside with its reason.
 LARGEST_INPUT_BYTES = 8 * MAX_RECORD_BYTES
 LARGEST_DEAD_LETTER_BYTES = LARGEST_INPUT_BYTES + MAX_RECORD_BYTES
@@ -61,7 +64,11 @@ class Topics:
         """Every topic as it must exist."""
         kept = {"cleanup.policy": "delete", "retention.ms": str(RETENTION_MILLISECONDS)}
         taken_in = {**kept, "max.message.bytes": str(LARGEST_INPUT_BYTES)}
-        compacted = {"cleanup.policy": "compact", "max.message.bytes": str(LARGEST_INPUT_BYTES)}
+        compacted = {
+            "cleanup.policy": "compact",
+            "delete.retention.ms": str(DELETIONS_KEPT_MILLISECONDS),
+            "max.message.bytes": str(LARGEST_INPUT_BYTES),
+        }
         many = self._partitions
         return [
             *(Topic(self.events(name), many, taken_in) for name in self.scenarios),

@@ -35,12 +35,20 @@ class Broadcast:
         *,
         records: int = 500,
         pause_seconds: float = 0.002,
+        made_anew: Callable[[str], object] = lambda _: None,
     ) -> None:
+        """Prepare to read.
+
+        Args:
+            records: of one poll, at most.
+            made_anew: told of a topic that ends before what was read of it, which is then read from its start.
+        """
         self._broker = broker
         self._topics = topics
         self._apply = apply
         self._records = records
         self._pause_seconds = pause_seconds
+        self._made_anew = made_anew
         self.positions: dict[Partition, int] = {}
         self.caught_up = asyncio.Event()
         self._consumer: Any = None
@@ -88,6 +96,8 @@ class Broadcast:
         ends = await consumer.end_offsets(partitions)
         for tp in partitions:
             at = self.positions.get((tp.topic, tp.partition), 0)
+            if at > ends[tp]:
+                self._made_anew(tp.topic)
             # A compacted topic may begin late, and one that was made anew ends early: it is then read from its start.
             self.positions[tp.topic, tp.partition] = begins[tp] if at > ends[tp] else max(at, begins[tp])
             consumer.seek(tp, self.positions[tp.topic, tp.partition])

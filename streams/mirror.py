@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import torch
+from torch import Tensor
 
 from index.segmented import SegmentedIndex
 from learner.items import ItemTable, TableFull
-from learner.ranking import Clocks, ScenarioModel
+from learner.ranking import Clocks, ScenarioModel, Search
+from learner.table_copy import NotedTable, note
 from schemas.decoding import Invalid
 from schemas.items import Item, decode_item, decode_item_key
 from schemas.records import ItemVector, OtherVersion, Weights, decode_item_vector, decode_weights
@@ -27,10 +31,38 @@ log = logging.getLogger(__name__)
 NEWEST_ITEMS = 1000
 """New items of a scenario that are remembered as such, at most."""
 
+PLACED_AT_ONCE = 1 << 14
+"""Of a catalogue that is read up, so many items are placed at a time: their records are copied for it."""
+
+INDEXED_AT_ONCE = 1 << 17
+"""Of a restored catalogue, so many items go to an index at a time: their vectors are copied for it."""
+
 NO_WEIGHTS = Weights(
     scenario="", lineage="", version=0, step=0, published_at=0.0, clock=0.0, scenario_clock=0.0, vectors_through=0,
     published_with=[], trained_through={}, recall=None, tested=0, hits=0, examples=0, tensors=b"",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Noted:
+    """What the mirror held at one moment, by which a copy of it can be taken while it goes on changing.
+
+    Attributes:
+        sequence: as `Mirror.sequence`.
+        lineage: of LEARN, that the rows belong to; None before its first weights.
+        item_ids: the items that were known.
+        items: all that are known now.
+        new: for each scenario the items that are new there, oldest first, and when each was received.
+        impressions: scenario, item, and how often it was shown in the slot for new ones.
+    """
+
+    sequence: int
+    lineage: str | None
+    table: NotedTable
+    item_ids: list[str]
+    items: Mapping[str, Item]
+    new: dict[str, list[tuple[str, float]]]
+    impressions: list[tuple[str, str, int]]
 
 
 class Head:
@@ -85,6 +117,7 @@ class Mirror:
         self._new: dict[str, OrderedDict[str, float]] = {name: OrderedDict() for name in self.scenarios}
         self._impressions: Counter[tuple[str, str]] = Counter()
         self._by_category: dict[str, set[str]] = {}
+        self._held = False
 
     def _empty_indexes(self) -> dict[str, SegmentedIndex]:
         policy, device = policy_of(self._settings.index), choose_device(self._settings.index.device)
@@ -110,19 +143,19 @@ class Mirror:
             if item.item_id not in self.items:
                 self._note_new(item, received)
             self._forget_categories(item.item_id)
-            self.items[item.item_id] = item
-            for category in item.categories:
-                self._by_category.setdefault(category, set()).add(item.item_id)
+            self._know(msgspec.structs.replace(item, title="", text=""))  # a vector says here what they said
             changed[item.item_id] = None
         self._show(changed)
 
     def take_vectors(self, records: Sequence[Any], read_through: int) -> None:
         """Records of the vectors topic: fresh ones are put to use at once, others wait for their weights."""
         fresh: dict[str, ItemVector] = {}
+        # What is here of a snapshot may be of an earlier lineage, and would go with all that was put beside it.
+        may_go = self._held and self._lineage is not None
         for record in records:
             item_id = record.key.decode()
             vector = None if record.value is None else decode_item_vector(record.value)
-            if vector is not None and vector.fresh and item_id not in self._staged_vectors:
+            if vector is not None and vector.fresh and not may_go and item_id not in self._staged_vectors:
                 fresh[item_id] = vector
             else:
                 self._staged_vectors.pop(item_id, None)  # the newest record stands last, and last wins a row
@@ -143,14 +176,22 @@ class Mirror:
                     self._staged_heads[weights.scenario] = weights
         self._switch()
 
+    def hold(self) -> None:
+        """Until `settle`, put no publication to use: what topics hold from of old may be of another lineage."""
+        self._held = True
+
     def settle(self) -> None:
         """Put to use whatever is here: after reading up a compacted topic, older publications are no longer whole."""
+        self._held = False
+        newest = max(self._staged_heads.values(), key=lambda head: head.published_at, default=NO_WEIGHTS)
+        # The rows that the weights of an earlier lineage speak of are those of other items by now.
+        self._staged_heads = {name: head for name, head in self._staged_heads.items() if head.lineage == newest.lineage}
         self._switch(whole=False)
 
     def _switch(self, whole: bool = True) -> None:
         """Take over staged heads and vectors together, if they are complete."""
         staged = self._staged_heads
-        if not staged and whole:
+        if whole and (self._held or not staged):
             return
         for head in staged.values():
             companions = set(head.published_with) & self._numbers.keys()
@@ -180,14 +221,19 @@ class Mirror:
         self._lineage = lineage
 
     def _place(self, vectors: Sequence[ItemVector]) -> None:
-        for vector in vectors:
+        """Make room first, then place: a record may name neighbours that come with it, in rows that others had."""
+        newest = list({vector.row: vector for vector in vectors}.values())
+        for vector in newest:
             sitting = self.table.id_of[vector.row] if vector.row < len(self.table.id_of) else None
             if sitting is not None and sitting != vector.item_id:
                 self._unplace(sitting)
-        try:
-            self.table.place_all(vectors)
-        except TableFull as full:
-            log.error("%s", full)
+            if self.table.row_of.get(vector.item_id, vector.row) != vector.row:
+                self._unplace(vector.item_id)
+        for start in range(0, len(newest), PLACED_AT_ONCE):
+            try:
+                self.table.place_all(newest[start : start + PLACED_AT_ONCE])
+            except TableFull as full:
+                log.error("%s", full)
 
     def _unplace(self, item_id: str) -> None:
         row = self.table.remove(item_id)
@@ -266,12 +312,59 @@ class Mirror:
         weights = self.head(scenario).weights
         return Clocks(clock=weights.clock, scenario_clock=weights.scenario_clock)
 
+    def search(self, scenario: str) -> Search:
+        """The scenario's index, as rankings ask it."""
+        index = self.indexes[scenario]
+
+        def search(queries: Tensor, k: int, excluded: Tensor | None, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
+            found = index.search(queries, k, excluded=excluded, allowed=allowed)
+            return found.ids, found.scores
+
+        return search
+
     def rows_in(self, categories: Iterable[str]) -> list[int]:
         """Rows of the items that are in one of these categories."""
         names: set[str] = set()
         for category in categories:
             names |= self._by_category.get(category, set())
         return [row for row in self.table.rows(sorted(names)) if row]
+
+    # What a snapshot keeps
+
+    def note(self) -> Noted:
+        """Note what is here now; called on the worker thread as everything else, and soon done."""
+        return Noted(
+            sequence=self.sequence,
+            lineage=self._lineage,
+            table=note(self.table),
+            item_ids=list(self.items),
+            items=self.items,
+            new={name: list(new.items()) for name, new in self._new.items()},
+            impressions=[(*key, count) for key, count in self._impressions.items()],
+        )
+
+    def restore(self, saved: Noted) -> None:
+        """Become, from an empty mirror, what a copy says; the table in it becomes the mirror's own.
+
+        Raises:
+            KeyError: it is of other scenarios.
+        """
+        self.table = saved.table.table
+        self._lineage = saved.lineage
+        self.sequence = self._read_through = saved.sequence
+        for item in saved.items.values():
+            self._know(item)
+        for name, new in saved.new.items():
+            self._new[name].update(new)
+        self._impressions.update({(name, item_id): count for name, item_id, count in saved.impressions})
+        for number, name in enumerate(self.scenarios):
+            for rows in torch.split(self.table.eligible[number].nonzero().flatten(), INDEXED_AT_ONCE):
+                self.indexes[name].upsert(rows, self.table.vectors[rows], self.table.bias[number, rows])
+
+    def _know(self, item: Item) -> None:
+        self.items[item.item_id] = item
+        for category in item.categories:
+            self._by_category.setdefault(category, set()).add(item.item_id)
 
     def _forget_item(self, item_id: str) -> None:
         self._forget_categories(item_id)

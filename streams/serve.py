@@ -34,10 +34,12 @@ from schemas.records import encode
 from schemas.reports import dead_letter_headers
 from schemas.settings import Settings
 from schemas.topics import Topics
-from streams.broadcast import Broadcast
+from streams.background import give_way
+from streams.following import Following
 from streams.mirror import Head, Mirror
 from streams.outbox import Outbox
 from streams.signals import StopSignals
+from streams.similar import AskedForSimilar, similar_items
 from streams.store import Conflict, Partition, Store
 from streams.transport import Part
 from streams.users import User, UserCache
@@ -46,7 +48,6 @@ from streams.worker import Commit, Worker
 log = logging.getLogger(__name__)
 
 RANKED_AT_ONCE = 64
-CROWDED_SECONDS = 0.05
 REPORT_SECONDS = 2.0
 SHOWN_KEPT = 20
 """Of the newest list, remembered where a scenario learns from impressions: an event then passes fewer items over."""
@@ -64,6 +65,7 @@ class Asked:
     now: float
     k: int
     request: Request | None = None
+    item_id: None = None
 
 
 @dataclass
@@ -72,6 +74,7 @@ class Outcome:
 
     users: dict[str, User] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
+    asked_for_similar: list[AskedForSimilar] = field(default_factory=list)
     tallies: Counter[tuple[int, str]] = field(default_factory=Counter)
 
     def tally(self, part: Part, counts: Mapping[str, int]) -> None:
@@ -111,6 +114,7 @@ class Serve:
         scenario = self._scenario_of.get(topic)
         outcome = self._requests(parts) if scenario is None else self._events(scenario, parts)
         self._recommend(outcome.asked)
+        self._find_similar(outcome.asked_for_similar)
         self._outbox.flush()
         rows = self._cache.rows(outcome.users)
 
@@ -176,11 +180,17 @@ class Serve:
                     decoded.append((part, record, request))
                     counts["requests"] += 1
             outcome.tally(part, counts)
-        users = self._cache.load(request.user_id for _, _, request in decoded)
+        users = self._cache.load(request.user_id for _, _, request in decoded if request.user_id is not None)
         for part, record, request in decoded:
             known = self._settings.scenarios.get(request.scenario)
             k = request.k or (known.k if known else 10)
             trigger = Trigger(part.topic, part.partition, record.offset)
+            if request.item_id is not None:
+                outcome.asked_for_similar.append(
+                    AskedForSimilar(trigger, request.item_id, request.scenario, k, request)
+                )
+            if request.user_id is None:
+                continue
             user = users[request.user_id]
             if request.history is not None:
                 user = User(items=pack(request.history), used=user.used, disliked=user.disliked)
@@ -211,9 +221,7 @@ class Serve:
 
     def _rank_and_publish(self, scenario: str, asked: Sequence[Asked], categories: frozenset[str]) -> None:
         mirror, table = self._mirror, self._mirror.table
-        # A scenario that is not configured is answered from the first one's shelf, from what is popular there.
-        shelf = scenario if scenario in self._settings.scenarios else mirror.scenarios[0]
-        known = scenario in self._settings.scenarios
+        shelf, known = self._shelf(scenario), scenario in self._settings.scenarios
         repeat = self._settings.scenarios[shelf].repeat
         unwanted = [
             frozenset(unpack(each.user.excluded(shelf, repeat)))
@@ -225,19 +233,15 @@ class Serve:
             for each, names in zip(asked, unwanted, strict=True)
         ]
         allowed = torch.tensor(mirror.rows_in(categories), dtype=torch.long) if categories else None
-        head, index = mirror.head(shelf), mirror.indexes[shelf]
+        head = mirror.head(shelf)
         most = max(each.k for each in asked)
-
-        def search(queries: Any, k: int, excluded: Any, among: Any) -> Any:
-            found = index.search(queries, k, excluded=excluded, allowed=among)
-            return found.ids, found.scores
-
         ranking = rank(
-            head.model, table, mirror.number(shelf), mirror.clocks(shelf), questions, search, allowed, minimum=most
-        )
+            head.model, table, mirror.number(shelf), mirror.clocks(shelf), questions, mirror.search(shelf), allowed,
+            minimum=most,
+        )  # fmt: skip
         tops = ranking.rows[:, :most].tolist()
         scores = ranking.scores[:, :most].tolist()
-        generated_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        generated_at = _now()
         lists = [[row for row in top[: each.k] if row] for each, top in zip(asked, tops, strict=True)]
         because = reasons(table, questions, lists)
         for number, each in enumerate(asked):
@@ -285,11 +289,30 @@ class Serve:
             items.append(RecommendedItem(newest, items[-1].score, "fresh"))
         self._mirror.count_impression(shelf, newest)
 
-    def _publish(self, asked: Asked, items: list[RecommendedItem], head: Head, generated_at: str) -> None:
+    def _shelf(self, scenario: str) -> str:
+        """A scenario that is not configured is answered from the first one's shelf, from what is popular there."""
+        return scenario if scenario in self._settings.scenarios else self._mirror.scenarios[0]
+
+    def _find_similar(self, asked: Sequence[AskedForSimilar]) -> None:
+        groups: dict[tuple[str, frozenset[str]], list[AskedForSimilar]] = {}
+        for each in asked:
+            groups.setdefault((each.scenario, frozenset(each.request.categories)), []).append(each)
+        for (scenario, _), group in groups.items():
+            shelf = self._shelf(scenario)
+            for start in range(0, len(group), RANKED_AT_ONCE):
+                part = group[start : start + RANKED_AT_ONCE]
+                lists, generated_at = similar_items(self._mirror, shelf, part), _now()
+                for each, items in zip(part, lists, strict=True):
+                    self._publish(each, items, self._mirror.head(shelf), generated_at)
+
+    def _publish(
+        self, asked: Asked | AskedForSimilar, items: list[RecommendedItem], head: Head, generated_at: str
+    ) -> None:
         weights = head.weights
         recommendation = Recommendation(
             recommendation_id=asked.trigger.recommendation_id,
             user_id=asked.user_id,
+            item_id=asked.item_id,
             scenario=asked.scenario,
             request_id=asked.request.request_id if asked.request else None,
             generated_at=generated_at,
@@ -300,7 +323,13 @@ class Serve:
             index_sequence=self._mirror.sequence,
         )
         topic = self._topics.recommendations(asked.scenario)
-        self._outbox.send(topic, asked.user_id.encode(), encode_recommendation(recommendation))
+        key = asked.item_id if asked.user_id is None else asked.user_id
+        self._outbox.send(topic, key.encode(), encode_recommendation(recommendation))
+
+
+def _now() -> str:
+    """As RFC 3339, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def run_serve(
@@ -309,42 +338,26 @@ def run_serve(
     """Run SERVE until it is told to stop; `on_ready` is called once it answers."""
     torch.set_num_threads(1)
     topics = Topics(settings)
-    mirror = Mirror(settings, torch.device("cpu"))
-    outbox = Outbox(broker)
-    ready = asyncio.Event()
+    following = Following(settings, broker)
     worker = Worker(
         f"{settings.kafka.prefix}serve",
         broker=broker,
         store=store,
-        handler=Serve(settings, store, outbox, mirror),
+        handler=Serve(settings, store, Outbox(broker), following.mirror),
         topics=[*(topics.events(name) for name in settings.scenarios), topics.requests],
         records_per_partition=settings.serve.batch_records,
         coalesce_seconds=settings.serve.coalesce_milliseconds / 1000,
         data=Path(settings.data) / "faust",
-        admit=ready.wait,
+        admit=following.ready.wait,
     )
 
-    async def apply(topic: str, records: Sequence[Any], after: Mapping[Partition, int]) -> None:
-        # What LEARN publishes waits in its topic while compactions do not keep up, and searches stay fast.
-        while topic == topics.vectors and mirror.crowded:
-            await asyncio.sleep(CROWDED_SECONDS)
-        await asyncio.get_running_loop().run_in_executor(worker.thread, take, topic, records, after)
-
-    def take(topic: str, records: Sequence[Any], after: Mapping[Partition, int]) -> None:
-        if topic == topics.items:
-            mirror.take_items(records)
-        elif topic == topics.vectors:
-            mirror.take_vectors(records, after[topic, 0])
-        else:
-            mirror.take_weights(records)
-
+    mirror = following.mirror
     # Ends with the process, which need not wait for a compaction: what it makes is made anew from the topics.
-    Compactor(lambda: list(mirror.indexes.values()))
-    broadcast = Broadcast(broker, [topics.items, topics.vectors, topics.weights], apply)
+    Compactor(lambda: list(mirror.indexes.values()), give_way)
 
     @worker.app.task  # type: ignore[untyped-decorator]
     async def follow() -> None:
-        await broadcast.run()
+        await following.run(worker.thread)
 
     @worker.app.task  # type: ignore[untyped-decorator]
     async def report() -> None:
@@ -362,9 +375,11 @@ def run_serve(
     @worker.app.task  # type: ignore[untyped-decorator]
     async def begin() -> None:
         await asyncio.get_running_loop().run_in_executor(None, warm_up, settings.model)
-        await broadcast.caught_up.wait()
-        await asyncio.get_running_loop().run_in_executor(worker.thread, mirror.settle)
-        ready.set()
+        await following.begin()
         on_ready()
 
-    worker.run(stops)
+    @worker.app.task  # type: ignore[untyped-decorator]
+    async def keep_snapshots() -> None:
+        await following.keep_snapshots()
+
+    worker.run(stops, before_exit=following.write_last)

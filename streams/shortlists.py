@@ -13,6 +13,7 @@ from learner.items import ItemTable
 from learner.ranking import Search
 from learner.shelf import search_shelf
 from schemas.settings import Index
+from streams.background import give_way
 
 
 def policy_of(index: Index) -> Policy:
@@ -67,7 +68,7 @@ class Shortlists:
             elif int(eligible.sum()) > self._large and eligible.device.type == "cpu":
                 self._indexes[scenario] = SegmentedIndex(self._table.vectors.shape[1], policy=self._policy)
                 self._put(scenario, eligible.nonzero().flatten())
-                self._compactor = self._compactor or Compactor(lambda: self.indexes)
+                self._compactor = self._compactor or Compactor(lambda: self.indexes, give_way)
 
     def close(self) -> None:
         """Stop compacting."""

@@ -256,6 +256,8 @@ class Audience:
         self._hand_over(answer)
 
     def _hand_over(self, answer: Recommendation) -> None:
+        if answer.user_id is None:
+            return  # somebody else has asked what is similar to an item
         session = self._sessions.get((answer.user_id, answer.scenario))
         if session is not None and session.awaits(answer):
             session.waiting = False

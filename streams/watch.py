@@ -236,9 +236,13 @@ def picture(recommendation: Recommendation, glossary: Glossary) -> Group:
     published = glossary.published_at(model.version)
     age = "" if published is None else f", {max(0.0, made.timestamp() - published):.1f} s old"
     request = "" if recommendation.request_id is None else f"  request {recommendation.request_id}"
+    if recommendation.item_id is None:
+        whom, name = "user", recommendation.user_id or ""
+    else:
+        whom, name = "similar to", glossary.title(recommendation.item_id)
     heading = Text.assemble(
         (f"{made.astimezone():%H:%M:%S}.{made.microsecond // 1000:03d}", "cyan"),
-        "  user ", (harmless(recommendation.user_id), "bold"), harmless(request),
+        f"  {whom} ", (harmless(name), "bold"), harmless(request),
         (f"  after {trigger.topic} {trigger.partition}:{trigger.offset}", "dim"),
         (f"  model v{model.version}, step {model.step:,}{age}", "dim"),
     )  # fmt: skip

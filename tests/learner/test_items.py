@@ -122,6 +122,18 @@ def test_of_two_records_of_a_moving_item_the_later_counts() -> None:
     assert items.describe("b", fresh=False) == record("b", 3, seed=2)
 
 
+def test_a_neighbour_that_is_not_here_yet_has_a_row_that_can_be_looked_up() -> None:
+    source, items = table(), table()
+    row = source.add("a")
+    fill(source, row, 1)
+    far = torch.tensor([[3000, 4999, 5000, 5001, 9000, 0, 0, 0]], dtype=torch.int32)
+    source.covisitation.place(torch.tensor([row]), Neighbours(far, torch.ones(1, 8), torch.ones(1, 8)))
+    items.place(source.describe("a", fresh=False))
+    assert items.covisitation.describe(torch.tensor([row])).rows.tolist() == [[3000, 4999, 5000, 0, 0, 0, 0, 0]]
+    assert items.allocated == 5001
+    assert items.covisitation.score(torch.tensor([[row]]), 0.0).top(8)[0].tolist()[3:] == [0] * 5
+
+
 def test_a_row_beyond_the_capacity_is_refused_whole() -> None:
     items = table(items=4)
     with pytest.raises(TableFull):

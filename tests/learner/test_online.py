@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 
@@ -205,6 +206,20 @@ def test_a_removed_item_is_recommended_no_more_and_its_row_is_clean() -> None:
     assert record.row == row and record.events == 0
     learner.learn("shop", stream(NAMES[4:], 30, seed=3, first=100))
     assert learner.table.vectors[row].abs().sum() == 0
+
+
+def test_those_that_knew_a_removed_item_are_told_anew() -> None:
+    learner = started(60)
+    row = learner.table.rows(["item-3"])[0]
+    knew = {learner.table.id_of[other] for other in learner.table.covisitation.naming(row).tolist()}
+    assert knew
+    learner.publish()
+    learner.remove_item("item-3")
+    publication = learner.publish()
+    assert publication is not None
+    assert {record.item_id for record in publication.vectors} == knew
+    for record in publication.vectors:
+        assert row not in np.frombuffer(record.neighbours, "<i4")
 
 
 def test_a_full_table_leaves_items_out_and_goes_on() -> None:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +46,58 @@ def test_an_empty_history_is_not_an_absent_one() -> None:
     found = decode(history=[])
     assert isinstance(found, Request)
     assert found.history == ()
+
+
+def decode_for(**fields: Any) -> Request | Invalid:
+    return decode_request(json.dumps({"request_id": "r", "scenario": "shop", **fields}).encode(), Counter())
+
+
+def test_an_item_may_stand_in_the_place_of_the_user() -> None:
+    expected = Request(request_id="r", item_id="7", scenario="shop", k=3, exclude=("8",), categories=("a",))
+    assert decode_for(item_id=7, k=3, exclude=[8], categories=["a"]) == expected
+    assert decode_for(item_id=7, k=3, exclude=[8], categories=["a"], user_id=None, history=None) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "message"),
+    [
+        ({}, "no-subject", "a request needs user_id (recommend for a user) or item_id (items similar to it)"),
+        ({"user_id": None, "item_id": None}, "no-subject", "needs user_id"),
+        ({"user_id": "u", "item_id": "i"}, "two-subjects", "user_id and item_id are both given"),
+        ({"item_id": "i", "history": []}, "history-of-item", "history goes with user_id, not with item_id"),
+        ({"item_id": ""}, "bad-id", "item_id is empty"),
+        ({"user_id": ""}, "bad-id", "user_id is empty"),
+    ],
+)
+def test_a_request_is_for_one_user_or_about_one_item(fields: dict[str, Any], code: str, message: str) -> None:
+    found = decode_for(**fields)
+    assert isinstance(found, Invalid)
+    assert (found.code, message in found.message) == (code, True)
+
+
+def test_what_a_user_is_answered_reads_as_it_always_did() -> None:
+    answer = Recommendation(
+        recommendation_id="t:0:1",
+        user_id="u",
+        scenario="shop",
+        request_id="r",
+        generated_at="2025-01-01T00:00:00.000Z",
+        items=[RecommendedItem("i", 0.5, "model", "j")],
+        trigger=Trigger("t", 0, 1),
+        model=ModelVersion(1, 2),
+        trained_through={"t:0": 0},
+        index_sequence=3,
+    )
+    written = (
+        b'{"recommendation_id":"t:0:1","user_id":"u","scenario":"shop","request_id":"r",'
+        b'"generated_at":"2025-01-01T00:00:00.000Z",'
+        b'"items":[{"item_id":"i","score":0.5,"source":"model","because":"j"}],'
+        b'"trigger":{"topic":"t","partition":0,"offset":1},"model":{"version":1,"step":2},'
+        b'"trained_through":{"t:0":0},"index_sequence":3}'
+    )
+    assert encode_recommendation(answer) == written
+    similar = msgspec.structs.replace(answer, user_id=None, item_id="i")
+    assert encode_recommendation(similar) == written.replace(b'"user_id":"u"', b'"item_id":"i"')
 
 
 @pytest.mark.parametrize("k", [1, 10, 1000])
@@ -93,7 +146,8 @@ NUMBERS = st.integers(0, 2**63 - 1)
     st.builds(
         Recommendation,
         recommendation_id=IDS,
-        user_id=IDS,
+        user_id=st.none() | IDS,
+        item_id=st.none() | IDS,
         scenario=IDS,
         request_id=st.none() | IDS,
         generated_at=st.just("2025-01-01T00:00:00.000Z"),
@@ -102,7 +156,7 @@ NUMBERS = st.integers(0, 2**63 - 1)
                 RecommendedItem,
                 item_id=IDS,
                 score=st.floats(allow_nan=False, allow_infinity=False),
-                source=st.sampled_from(["model", "popular", "fresh", "explore"]),
+                source=st.sampled_from(["model", "popular", "fresh", "explore", "similar"]),
                 because=st.none() | IDS,
             ),
             max_size=3,

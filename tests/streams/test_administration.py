@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ from streams.administration import (
     begin_offsets,
     end_offsets,
     ensure_topics,
+    topic_ids,
 )
 from streams.broker import EmbeddedBroker
 from streams.kafka_files import PORTS, port_is_free
@@ -36,6 +38,19 @@ def test_every_topic_of_a_configuration_is_made_once(broker: str, prefix: str) -
     assert ensure_topics(broker, topics, replication=1) == []
     empty = {(topic.name, partition): 0 for topic in topics for partition in range(topic.partitions)}
     assert end_offsets(broker, names) == empty
+
+
+def test_a_topic_that_was_made_anew_has_another_id(broker: str, prefix: str) -> None:
+    name, other = f"{prefix}items", f"{prefix}vectors"
+    ensure_topics(broker, [Topic(name, 1, {}), Topic(other, 1, {})], replication=1)
+    before = topic_ids(broker, [name, other])
+    assert before == topic_ids(broker, [name, other, f"{prefix}none"])
+    assert len(set(before.values())) == 2
+    client = AdminClient({"bootstrap.servers": broker})
+    client.delete_topics([name])[name].result(20)
+    ensure_topics(broker, [Topic(name, 1, {})], replication=1)
+    after = topic_ids(broker, [name, other])
+    assert (after[name] != before[name], after[other]) == (True, before[other])
 
 
 @pytest.mark.parametrize("wanted", [2, 4])

@@ -54,6 +54,12 @@ class Source:
         return Record(scenario.encode(), encode(weights))
 
 
+def dated(record: Record, published_at: float) -> Record:
+    assert record.value is not None
+    weights = msgspec.structs.replace(decode_weights(record.value), published_at=published_at)
+    return Record(record.key, encode(weights))
+
+
 @pytest.fixture
 def source() -> Source:
     return Source()
@@ -121,6 +127,34 @@ def test_a_row_given_to_another_item_no_longer_answers_for_the_first(mirror: Mir
     source.table.remove("old")
     mirror.take_vectors([source.vector("new", 1.0, fresh=True)], 2)
     assert (found(mirror, "shop"), found(mirror, "video")) == ({"new"}, set())
+
+
+def test_an_item_that_moved_is_not_found_where_it_was(mirror: Mirror, source: Source) -> None:
+    mirror.take_items([item("a"), item("b")])
+    mirror.take_vectors([source.vector("a", 1.0, fresh=True)], 1)
+    source.table.remove("a")
+    moved = [source.vector("b", 1.0), source.vector("a", 1.0)]
+    mirror.take_vectors([Record(b"a", None), moved[1]], 3)
+    mirror.settle()
+    assert (found(mirror, "shop"), mirror.table.row_of) == ({"a"}, {"a": 2})
+    mirror.take_vectors([moved[0]], 4)
+    mirror.settle()
+    assert found(mirror, "shop") == {"a", "b"}
+
+
+def test_old_weights_that_their_topic_still_holds_cost_nothing_of_what_is_read(mirror: Mirror, source: Source) -> None:
+    both = ["shop", "video"]
+    mirror.hold()
+    mirror.take_items([item("a")])
+    mirror.take_vectors([source.vector("a", 1.0)], 9)
+    mirror.take_weights([source.weights(name, 7, 2, both, "old") for name in both])
+    assert (found(mirror, "shop"), mirror.head("shop").weights.version) == (set(), 0)
+    mirror.take_weights([dated(source.weights("shop", 1, 9, ["shop"], "new"), NOW + 1)])
+    mirror.settle()
+    assert found(mirror, "shop") == {"a"}
+    assert [mirror.head(name).weights.version for name in both] == [1, 0]
+    mirror.take_weights([source.weights(name, 2, 9, both, "new") for name in both])
+    assert [mirror.head(name).weights.version for name in both] == [2, 2]
 
 
 def test_a_learn_that_began_anew_replaces_every_earlier_vector(mirror: Mirror, source: Source) -> None:

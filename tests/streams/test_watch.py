@@ -120,6 +120,12 @@ def test_a_picture_tells_who_and_why_with_titles_and_the_age_of_the_model() -> N
     assert lines[2].split() == ["2", "i3", "-1.500", "popular"]
 
 
+def test_a_picture_of_similar_items_names_the_item_that_was_asked_about() -> None:
+    answer = msgspec.structs.replace(recommendation("", 81), user_id=None, item_id="i1")
+    glossary = offline(Record(Topics(Settings()).items, "i1", item("i1", "Red mug")))
+    assert ".678  similar to Red mug  after t.events.shop 1:81" in printed(glossary, answer).splitlines()[0]
+
+
 def test_an_item_that_went_has_no_title_and_a_version_that_nobody_saw_no_age() -> None:
     topics = Topics(Settings())
     lines = printed(

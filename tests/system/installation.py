@@ -141,6 +141,10 @@ class Installation:
         body = {"request_id": request, "user_id": user, "scenario": scenario, **more}
         self.send(self.topics.requests, body, user)
 
+    def request_similar(self, scenario: str, item: str, request: str, **more: Any) -> None:
+        body = {"request_id": request, "item_id": item, "scenario": scenario, **more}
+        self.send(self.topics.requests, body, item)
+
     def flush(self) -> None:
         assert self._producer.flush(30) == 0
 
@@ -195,6 +199,15 @@ class Installation:
         """Ask, and wait for the answer."""
         request = uuid.uuid4().hex
         self.request(scenario, user, request, **more)
+        return self._answer_to(scenario, request)
+
+    def similar(self, scenario: str, item: str, **more: Any) -> Recommendation:
+        """Ask what is similar to an item, and wait for the answer."""
+        request = uuid.uuid4().hex
+        self.request_similar(scenario, item, request, **more)
+        return self._answer_to(scenario, request)
+
+    def _answer_to(self, scenario: str, request: str) -> Recommendation:
         self.flush()
         found = until(
             lambda: [each for each in self.recommendations(scenario) if each.request_id == request],

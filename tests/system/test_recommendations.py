@@ -149,6 +149,48 @@ def test_a_request_for_an_unknown_scenario_is_answered_from_what_is_popular(shop
     assert (found.scenario, len(found.items)) == ("books", 10)
 
 
+def test_what_is_similar_to_an_item_is_asked_for_by_its_id(shop: Installation) -> None:
+    found = shop.similar("shop", "camping-0", k=100)
+    assert (found.item_id, found.user_id, found.scenario) == ("camping-0", None, "shop")
+    assert found.recommendation_id == f"{shop.topics.requests}:{found.trigger.partition}:{found.trigger.offset}"
+    assert {each.source for each in found.items} == {"similar"}
+    assert "camping-0" not in ids(found)
+    assert len(set(ids(found))) == len(shop.answer("shop", "nobody", k=100).items) - 1
+    assert [each.split("-")[0] for each in ids(found)[:2]] == ["camping", "camping"]
+    assert [each.score for each in found.items] == sorted((each.score for each in found.items), reverse=True)
+    excluded = ids(found)[0]
+    assert sorted(ids(shop.similar("shop", "garden-0", categories=["camping"], exclude=[excluded], k=100))) == sorted(
+        {f"camping-{number}" for number in range(4)} - {excluded}
+    )
+    assert ids(shop.similar("shop", "nobody knows it")) == []
+    keys = {record.key() for record in shop.records(shop.topics.recommendations("shop"))}
+    assert {b"camping-0", b"garden-0", b"nobody knows it"} <= keys
+
+
+def test_what_is_similar_in_an_unknown_scenario_is_answered_where_users_of_such_are(shop: Installation) -> None:
+    found = shop.similar("books", "kitchen-0", k=3)
+    assert (found.scenario, found.item_id, len(found.items)) == ("books", "kitchen-0", 3)
+
+
+def test_a_request_for_nobody_or_for_two_is_put_aside_with_its_reason(shop: Installation) -> None:
+    wrong = {
+        "no-subject": {},
+        "two-subjects": {"user_id": "u", "item_id": "kitchen-0"},
+        "history-of-item": {"item_id": "kitchen-0", "history": ["kitchen-1"]},
+    }
+    for code, fields in wrong.items():
+        shop.send(shop.topics.requests, {"request_id": code, "scenario": "shop", **fields}, code)
+    shop.flush()
+
+    def letters() -> dict[bytes, bytes] | None:
+        records = shop.records(shop.topics.dead_letters)
+        found = {each.key(): dict(each.headers())["error.code"] for each in records if each.key().decode() in wrong}
+        return found if len(found) == len(wrong) else None
+
+    found = until(letters, "all three are put aside")
+    assert found == {code.encode(): code.encode() for code in wrong}
+
+
 def test_an_event_on_an_unknown_item_counts_once_the_item_arrives(shop: Installation) -> None:
     shop.event("shop", "joe", "later")
     shop.flush()
