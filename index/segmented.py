@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -159,9 +158,10 @@ class SegmentedIndex:
         # Ids that were written since the slot table was put aside; None while none is.
         self._changes: list[Tensor] | None = None
         self._trained_error, self._trained_on = 0.0, 0
+        self._calibrated_by_queries = False
         # How many items there were when lists turned out not to be worth it; then not before twice as many.
         self._shapeless = 0
-        self._asked: deque[Tensor] = deque(maxlen=PRACTICE_QUERIES)
+        self._asked = torch.zeros(0, dimension)  # of late, at most `PRACTICE_QUERIES`
 
     @property
     def sequence(self) -> int:
@@ -226,6 +226,7 @@ class SegmentedIndex:
                 self._begun += 1
                 self._segments, self._count, self._work = fresh._segments, fresh._count, work
                 self._trained_error, self._trained_on = fresh._trained_error, fresh._trained_on
+                self._calibrated_by_queries = fresh._calibrated_by_queries
                 self._generation += 1
                 self._sequence = self._begun
 
@@ -270,8 +271,8 @@ class SegmentedIndex:
                 continue
             if self._segments is segments:
                 break
-        if len(segments) > 1:
-            self._asked.extend(queries[-PRACTICE_QUERIES:].unbind())
+        if queries.device.type == "cpu":
+            self._asked = torch.cat((self._asked, queries))[-PRACTICE_QUERIES:]
         quiet = quiet and self._begun == began
         joined = _joined(found, width, met_once=quiet)
         return Found(joined.ids.to(queries.device), joined.scores.to(queries.device))
@@ -353,16 +354,20 @@ class SegmentedIndex:
             # What was changed before the slot table was put aside is in there.
             placed = Placed.joined(settled.only(old.holds(settled.ids)), placed)
         new = IvfSegment(centroids, placed, self._codes(placed.rows))
+        asked = self._asked
+        enough = len(asked) == PRACTICE_QUERIES
+        if old is None or stale or (enough and not self._calibrated_by_queries):
+            new.calibrate(asked if enough else _some(placed.rows), self._policy.recall, self._policy.recall_at)
+            self._calibrated_by_queries = enough
+        else:
+            new.read(old.probes, old.recall)
         if old is None or stale:
-            new.calibrate(self._practice(placed.rows), self._policy.recall, self._policy.recall_at)
             if old is None and self._policy.kind == "auto" and new.probes > WORTH_READING * len(centroids):
                 self._shapeless = len(new)
                 self._thaw()
                 return
             self._trained_error, self._trained_on = new.error, len(new)
             self._work.retrained += 1
-        else:
-            new.read(old.probes, old.recall)
         self._exchange(new)
 
     def _is_stale(self, old: IvfSegment) -> bool:
@@ -415,14 +420,6 @@ class SegmentedIndex:
             yield
             self._work.longest_pause = max(self._work.longest_pause, time.perf_counter() - began)
 
-    def _practice(self, rows: Floats) -> Tensor:
-        """Queries of late, or items in their place while there are too few."""
-        asked = list(self._asked)
-        if len(asked) == PRACTICE_QUERIES:
-            return torch.stack(asked).cpu()
-        some = np.random.default_rng(0).choice(len(rows), min(PRACTICE_QUERIES, len(rows)), replace=False)
-        return torch.from_numpy(rows[some, :-1])
-
     def _codes(self, rows: Floats) -> Codes:
         memory = self._policy.memory
         if memory is None or rows.nbytes <= memory or np.abs(rows[:, :-1]).max(initial=0.0) > LARGEST_FLOAT16:
@@ -466,6 +463,12 @@ class SegmentedIndex:
         newest = self._segments[-1]
         assert isinstance(newest, ExactIndex)
         return newest
+
+
+def _some(rows: Floats) -> Tensor:
+    """Vectors of some items, to practise with while there are too few queries."""
+    chosen = np.random.default_rng(0).choice(len(rows), min(PRACTICE_QUERIES, len(rows)), replace=False)
+    return torch.from_numpy(rows[chosen, :-1])
 
 
 def _joined(found: Sequence[Found], width: int, met_once: bool) -> Found:
