@@ -118,4 +118,4 @@ class AvalancheStrategy(SupervisedTemplate):  # type: ignore[misc]
         return self._trainer.loss(self.mb_output, self.mbatch.weight, len(self.experience.examples))
 
     def optimizer_step(self) -> None:
-        self.experience.learnt = self._trainer.update(self.loss)
+        self.experience.learnt = self._trainer.update(self.loss, self.experience.examples.scenario)

@@ -5,6 +5,7 @@ candidates → features → order, for a batch of users of one scenario at once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from learner.directory import Integers, directory_size, place_of
 from learner.items import ItemTable
 from learner.mixer import FEATURES, Mixer
 from learner.model import Heads, Trunk, gap_buckets, profile
+from learner.outcomes import COLD_USES
 from schemas.settings import Model
 
 NEURAL, COVISITED, POPULAR, OWN = 1, 2, 4, 8
@@ -28,6 +30,11 @@ NEURAL, COVISITED, POPULAR, OWN = 1, 2, 4, 8
 
 OWN_CANDIDATES = 100
 """Of what a user has used in a scenario where items may return, the newest so many are candidates."""
+
+NEWCOMER_BONUS = math.log(5.0)
+"""What an item of fewer than `COLD_USES` uses gets on top of the mixer's score, were all the others known, in logits.
+
+By the mixer's odds alone a new item stays low until it is used, and is not used while it stays low."""
 
 LEAST_SHARE = 1e-3
 LEAST_COUNT = 0.02
@@ -96,12 +103,14 @@ class Candidates:
         neural: inner product plus bias; (batch, c), float32.
         origin: who brought it; (batch, c), int64.
         features: (batch, c, len(FEATURES)), float32.
+        bonus: of newcomers, on top of what the mixer makes of the features; (batch, c), float32.
     """
 
     rows: Tensor
     neural: Tensor
     origin: Tensor
     features: Tensor
+    bonus: Tensor
 
 
 @dataclass(frozen=True)
@@ -259,13 +268,15 @@ def find(
     features[..., 11] = (batch.gaps[:, -1:] - 6.0) / 4.0
     features[..., 12] = 3.0 * by_newest / norm
     features[..., 13:15] = _own_use(on_host, batch).to(device)
-    return Candidates(rows, neural, origin.to(device), features.masked_fill_(~found[..., None], 0.0))
+    features.masked_fill_(~found[..., None], 0.0)
+    return Candidates(rows, neural, origin.to(device), features, _newcomer_bonus(table, rows))
 
 
 @torch.no_grad()
 def order(model: ScenarioModel, candidates: Candidates) -> Ranking:
     """Candidates by the mixer's score, best first."""
-    scores = model.mixer(candidates.features, 0).masked_fill(candidates.rows == 0, -torch.inf)
+    scores = model.mixer(candidates.features, 0) + candidates.bonus
+    scores = scores.masked_fill(candidates.rows == 0, -torch.inf)
     scores, place = scores.sort(dim=1, descending=True, stable=True)
     return Ranking(
         rows=candidates.rows.gather(1, place),
@@ -273,6 +284,21 @@ def order(model: ScenarioModel, candidates: Candidates) -> Ranking:
         neural=candidates.neural.gather(1, place),
         origin=candidates.origin.gather(1, place),
     )
+
+
+def _newcomer_bonus(table: ItemTable, rows: Tensor) -> Tensor:
+    """The less a list has of newcomers, the more each of them gets: where most are new, newness tells nothing.
+
+    Args:
+        rows: of candidates, 0 pads; (batch, c), int64.
+
+    Returns:
+        (batch, c), float32.
+    """
+    found = rows > 0
+    new = (_at(table.popularity.events, rows) < COLD_USES) & found
+    known = 1.0 - new.sum(1, keepdim=True) / found.sum(1, keepdim=True).clamp_min(1)
+    return NEWCOMER_BONUS * known * new
 
 
 def _at(table: Tensor, rows: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from learner.items import ItemTable
 from learner.model import Dropout, Heads, Trunk
-from learner.moments import RowAdam, adam_state, load_adam_state, moments_of
+from learner.moments import RowAdam, adam_state, load_adam_state
 from learner.replay import TrainingBatch
+from learner.saved import StateMismatch
 from schemas.settings import Learn, Model
 
 FULL_SOFTMAX_ITEMS = 2048
@@ -126,18 +127,24 @@ class Trainer:
     The item table's own tensors are what is trained: an item's vector moves by its gradient, and what lies between it
     and its projected text is what was learnt of it.
 
+    What all scenarios share, trunk and item vectors, learns from new and from replayed examples. What only one scenario
+    has, its head and its biases, moves while that scenario has something new and otherwise stands still: nobody else
+    can harm it, and the few examples that are remembered of a silent scenario would only be learnt by heart.
+
     Attributes:
-        optimizer: of the trunk and the heads.
+        optimizer: of the trunk.
     """
 
     def __init__(self, table: ItemTable, sizes: Model, learn: Learn, device: torch.device) -> None:
         self._table = table
         self.tower = Tower(table, sizes, learn.seed, device)
         self._replay_weight = learn.replay_weight
-        self._weights = list(self.tower.parameters())
         self.optimizer = torch.optim.AdamW(
-            self._weights, learn.learning_rate, weight_decay=learn.weight_decay, fused=True
+            self.tower.trunk.parameters(), learn.learning_rate, weight_decay=learn.weight_decay, fused=True
         )
+        self._heads = {
+            name: RowAdam(head.data, learn.learning_rate) for name, head in self.tower.heads.named_parameters()
+        }
         self._vectors = RowAdam(table.vectors, learn.learning_rate)
         self._bias = [RowAdam(bias, learn.learning_rate) for bias in table.bias]
 
@@ -150,7 +157,7 @@ class Trainer:
         self.optimizer.zero_grad()
         loss = self.loss(self.tower(batch), batch.weight, new)
         torch.autograd.backward(loss)
-        return self.update(loss)
+        return self.update(loss, batch.scenario[:new])
 
     def loss(self, losses: Tensor, weight: Tensor, new: int) -> Tensor:
         """The mean over the new examples, and beside it that over the replayed ones, by size of weight."""
@@ -159,16 +166,25 @@ class Trainer:
             loss = loss + self._replay_weight * _mean(losses[new:], weight[new:])
         return loss
 
-    def update(self, loss: Tensor) -> bool:
-        """Move everything against the gradients of this loss; returns as `step` does."""
-        leaves = self.tower.leaves
-        gradients = [each.grad for each in (*self._weights, *leaves.tensors()) if each.grad is not None]
+    def update(self, loss: Tensor, new: Tensor) -> bool:
+        """Move what the gradients of this loss say; returns as `step` does.
+
+        Args:
+            new: scenarios of the new examples; (n,), int64.
+        """
+        leaves, awake = self.tower.leaves, torch.unique(new)
+        heads = {name: _gradient(head) for name, head in self.tower.heads.named_parameters()}
+        self.tower.heads.zero_grad()  # the optimizer's own are all that Avalanche's loop clears
+        others = [each.grad for each in (*self.tower.trunk.parameters(), *leaves.tensors()) if each.grad is not None]
+        gradients = [*heads.values(), *others]
         if not bool(torch.nn.utils.get_total_norm([loss.detach(), *gradients]).isfinite()):
             return False
         self.optimizer.step()
         self._vectors.step(self._table.vectors, leaves.rows, _gradient(leaves.vectors))
-        for scenario, bias in leaves.bias.items():
-            rivals = leaves.rivals[scenario].rows
+        for name, head in self.tower.heads.named_parameters():
+            self._heads[name].step(head.data, awake, heads[name][awake])
+        for scenario in awake.tolist():
+            bias, rivals = leaves.bias[scenario], leaves.rivals[scenario].rows
             self._bias[scenario].step(self._table.bias[scenario], rivals, _gradient(bias))
             self._level(scenario, rivals)
         return True
@@ -182,25 +198,38 @@ class Trainer:
     def state(self) -> dict[str, Tensor]:
         """Weights and moments by name; the table's tensors are the table's to save."""
         tower = {f"tower.{name}": tensor for name, tensor in self.tower.state_dict().items()}
+        heads = {
+            f"heads.{head}.{name}": tensor
+            for head, moments in self._heads.items()
+            for name, tensor in moments.state().items()
+        }
         vectors = {f"vectors.{name}": tensor for name, tensor in self._vectors.state().items()}
         for moments, table in zip(self._bias, self._table.bias, strict=True):
             moments.fit(table)
         states = [moments.state() for moments in self._bias]
         bias = {f"bias.{name}": torch.stack([state[name] for state in states]) for name in states[0]}
         generator = {"generator": self.tower.generator.get_state()}
-        return {**tower, **adam_state(self.optimizer), **vectors, **bias, **generator}
+        return {**tower, **adam_state(self.optimizer), **heads, **vectors, **bias, **generator}
 
     def by_scenario(self) -> dict[str, int]:
         """The tensors of `state` that have a part for each scenario, and the dimension that counts them."""
-        heads = [f"heads.{name}" for name, _ in self.tower.heads.named_parameters()]
+        heads = [f"tower.heads.{name}" for name in self._heads]
+        moments = [f"heads.{name}.{moment}" for name in self._heads for moment in ("mean", "square")]
         bias = [f"bias.{name}" for name in self._bias[0].state()]
-        moments = moments_of(self.optimizer, self.tower, heads)
-        return dict.fromkeys([*(f"tower.{name}" for name in heads), *moments, *bias], 0)
+        return dict.fromkeys([*heads, *moments, *bias], 0)
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Become what `state` was taken from; the table has been loaded before."""
+        """Become what `state` was taken from; the table has been loaded before.
+
+        Raises:
+            StateMismatch: another version gave it.
+        """
+        if missing := sorted(self.state().keys() - adam_state(self.optimizer).keys() - state.keys()):
+            raise StateMismatch("trainer", missing[0], "missing", "there")
         self.tower.load_state_dict({name: state[f"tower.{name}"] for name in self.tower.state_dict()})
         load_adam_state(self.optimizer, state)
+        for head, moments in self._heads.items():
+            moments.load({name: state[f"heads.{head}.{name}"] for name in moments.state()})
         self._vectors.load({name: state[f"vectors.{name}"] for name in self._vectors.state()})
         for number, moments in enumerate(self._bias):
             moments.load({name: state[f"bias.{name}"][number] for name in moments.state()})

@@ -12,7 +12,16 @@ from learner.online import OnlineLearner
 from schemas.items import Item
 from schemas.packed import pack, pack_times, unpack
 from schemas.records import Example
-from tests.learner.builders import ENCODER_DIMENSION, START, example, put, random_texts, small_learner, stream
+from tests.learner.builders import (
+    ENCODER_DIMENSION,
+    START,
+    example,
+    put,
+    random_texts,
+    small_learner,
+    small_settings,
+    stream,
+)
 from tests.learner.test_online import NAMES, top
 
 
@@ -114,15 +123,18 @@ def test_an_item_whose_text_changes_keeps_what_was_learnt_of_it() -> None:
     torch.testing.assert_close(learner.table.vectors[row] - projected, learnt)
 
 
-def test_what_a_scenario_that_has_stopped_taught_is_replayed_on() -> None:
-    learner = small_learner()
-    put(learner, NAMES)
-    learner.learn("news", stream(NAMES, 40))
-    head = learner._trainer.tower.heads.vector[1].clone()
-    kept = learner._replay.filled(1)
-    learner.learn("shop", stream(NAMES, 200, seed=1))
-    assert learner._replay.filled(1) == kept == 40
-    assert not torch.equal(learner._trainer.tower.heads.vector[1], head)
+def test_what_a_scenario_that_has_stopped_taught_is_replayed_on_while_its_own_head_stands_still() -> None:
+    trunks = []
+    for replay_batch in (8, 0):
+        learner = small_learner(small_settings(replay_batch=replay_batch))
+        put(learner, NAMES)
+        learner.learn("news", stream(NAMES, 40))
+        head = learner._trainer.tower.heads.vector[1].clone()
+        learner.learn("shop", stream(NAMES, 200, seed=1))
+        assert learner._replay.filled(1) == 40
+        assert torch.equal(learner._trainer.tower.heads.vector[1], head)
+        trunks.append(learner._trainer.tower.trunk.out.weight)
+    assert not torch.equal(*trunks)
 
 
 def test_a_scenario_beside_a_flooded_one_keeps_its_rows() -> None:

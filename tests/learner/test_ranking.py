@@ -15,9 +15,11 @@ from index.exact import ExactIndex
 from learner import covisitation, covisited, ranking
 from learner.items import ItemTable
 from learner.mixer import FEATURES
+from learner.outcomes import COLD_USES
 from learner.ranking import (
     COVISITED,
     NEURAL,
+    NEWCOMER_BONUS,
     OWN,
     POPULAR,
     Clocks,
@@ -27,6 +29,7 @@ from learner.ranking import (
     Search,
     as_batch,
     find,
+    order,
     rank,
     reasons,
     warm_up,
@@ -199,6 +202,24 @@ def test_what_the_user_has_used_is_a_candidate_where_it_may_return(model: Scenar
     # The history knows better when it was.
     assert candidates.features[0, rows.index(3), at][1] < 2.0
     assert not (candidates.origin[1] & OWN).any()
+
+
+@pytest.mark.parametrize(("known", "share"), [(0, 0.0), (1, 1 / 3), (2, 2 / 3), (3, 1.0)])
+def test_a_newcomer_is_raised_the_more_the_fewer_of_them_a_list_has(
+    model: ScenarioModel, known: int, share: float
+) -> None:
+    shelf = ItemTable(("shop",), SIZES)
+    for name in ("one", "two", "three"):
+        shelf.add(name)
+        shelf.set_eligible(name, ("shop",))
+    shelf.popularity.update(SHOP, torch.arange(1, known + 1).repeat(COLD_USES), 0.0)
+    shelf.popularity.update(SHOP, torch.arange(known + 1, 4).repeat(COLD_USES - 1), 0.0)
+    batch = as_batch([question()], SIZES.history, torch.device("cpu"))
+    candidates = find(model, shelf, SHOP, CLOCKS, batch, search_shelf(shelf, SHOP), minimum=3)
+    new = candidates.rows > known
+    torch.testing.assert_close(candidates.bonus, NEWCOMER_BONUS * share * new)
+    by_score = (model.mixer(candidates.features, 0) + candidates.bonus).sort(descending=True, stable=True).indices
+    assert torch.equal(order(model, candidates).rows, candidates.rows.gather(1, by_score))
 
 
 def test_any_index_gives_the_same_ranking(model: ScenarioModel, table: ItemTable) -> None:

@@ -10,6 +10,7 @@ import torch
 from learner import training
 from learner.items import ItemTable
 from learner.replay import TrainingBatch
+from learner.saved import StateMismatch
 from learner.training import Trainer
 from schemas.settings import Learn
 from tests.learner.builders import CPU, random_texts, small_model
@@ -118,6 +119,23 @@ def test_the_least_liked_tenth_of_used_items_stands_where_new_ones_do() -> None:
     assert bias[0] < 0 < bias[-1]
 
 
+def test_what_is_replayed_of_a_silent_scenario_leaves_its_head_and_biases_alone() -> None:
+    table = filled()
+    it = trainer(table, weight_decay=0.1)
+    learn(it, lessons([8, 9], NEWS))
+    heads = dict(it.tower.heads.named_parameters())
+    head = {name: tensor[NEWS].clone() for name, tensor in heads.items()}
+    bias, trunk = table.bias[NEWS].clone(), it.tower.trunk.out.weight.clone()
+    for _ in range(3):
+        learn(it, lessons([3, 4]), lessons([7, 8], NEWS))
+    assert all(torch.equal(tensor[NEWS], head[name]) for name, tensor in heads.items())
+    assert torch.equal(table.bias[NEWS], bias)
+    assert not torch.equal(it.tower.trunk.out.weight, trunk)
+    learn(it, lessons([7]), lessons([3]))
+    learn(it, lessons([7], NEWS), lessons([3]))
+    assert not torch.equal(heads["vector"][NEWS], head["vector"])
+
+
 def test_one_scenarios_lessons_leave_anothers_head_and_biases_alone() -> None:
     table = filled()
     it = trainer(table)
@@ -191,6 +209,13 @@ def test_a_reused_row_inherits_no_momentum() -> None:
     learn(it, lessons([5]))
     assert table.vectors[3].abs().sum() == 0
     assert table.bias[:, 3].abs().sum() == 0
+
+
+def test_what_another_version_saved_is_named() -> None:
+    it = trainer(filled())
+    state = {name: tensor for name, tensor in it.state().items() if name != "heads.up.mean"}
+    with pytest.raises(StateMismatch, match=r"trainer: heads\.up\.mean is missing"):
+        it.load(state)
 
 
 def test_a_large_shelf_is_sampled_and_learnt_in_the_same_direction(monkeypatch: pytest.MonkeyPatch) -> None:
