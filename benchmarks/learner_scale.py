@@ -92,7 +92,7 @@ class Rig:
             for number in range(self.steps):
                 learner.learn(SCENARIOS[number % len(SCENARIOS)], self.examples(items, number))
                 if number % PUBLISHED_EVERY == PUBLISHED_EVERY - 1 and (publication := learner.publish()):
-                    told = [vector.row for vector in publication.vectors]
+                    told = publication.vectors.rows
                     stopwatch(shortlists.tell, spent["tell"])(told)
         shortlists.close()
         spent["tell"] = [seconds / PUBLISHED_EVERY for seconds in spent["tell"]]

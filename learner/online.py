@@ -24,7 +24,7 @@ from learner.parts import Parts
 from learner.probes import Probes
 from learner.progress import Progress
 from learner.projection import Projection
-from learner.publication import News, Publication, Stand, weights_of
+from learner.publication import Described, News, Publication, Stand, weights_of
 from learner.ranking import Batch, Candidates, Clocks, Ranking, ScenarioModel, Search, find, order
 from learner.replay import Replay, TrainingBatch, user_hash
 from learner.shelf import search_shelf
@@ -331,13 +331,12 @@ class OnlineLearner:
         return self._publication(list(self.table.row_of.values()))
 
     def _publication(self, rows: list[int]) -> Publication:
-        vectors = self.table.describe_rows(rows, fresh=False)
         self._news.tell(rows)
         self._news.weights = False
         for progress in self._progress.values():
             progress.version += 1
         stand = Stand(self.lineage, self.step, self._clock, self._wall_clock())
-        return Publication(vectors, weights_of(self._progress, self._models, self._topics, stand))
+        return Publication(Described(self.table, rows), weights_of(self._progress, self._models, self._topics, stand))
 
     # Checkpoints
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,11 +18,32 @@ TOLERANCE = 0.01
 """A vector or bias that moved by less than this share of its size orders items as before, and is no news."""
 
 
+ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Described:
+    """Records of some rows, made as they are read: to be read before anything more is learnt.
+
+    A million of them at once would take several times the memory of the table that they describe.
+    """
+
+    table: ItemTable
+    rows: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[ItemVector]:
+        for start in range(0, len(self.rows), ROWS_AT_ONCE):
+            yield from self.table.describe_rows(self.rows[start : start + ROWS_AT_ONCE], fresh=False)
+
+
 @dataclass(frozen=True)
 class Publication:
     """One consistent whole: item vectors and the weights that belong to them."""
 
-    vectors: list[ItemVector]
+    vectors: Described
     weights: list[Weights]
 
 

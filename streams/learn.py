@@ -7,7 +7,7 @@ import logging
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,10 +217,12 @@ class Learn:
             self._send_vectors(vectors)
             self._finish_transaction()
 
-    def _send_vectors(self, vectors: Sequence[ItemVector]) -> None:
+    def _send_vectors(self, vectors: Iterable[ItemVector]) -> None:
+        told = []
         for vector in vectors:
             self._outbox.send(self._topics.vectors, vector.item_id.encode(), encode(vector), partition=0)
-        self._shortlists.tell([vector.row for vector in vectors])
+            told.append(vector.row)
+        self._shortlists.tell(told)
 
     def _finish_transaction(self) -> None:
         self._outbox.flush()
