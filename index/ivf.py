@@ -216,17 +216,21 @@ class IvfSegment:
             return
         asked, width = _with_ones(queries), min(k, self._shown)
         truth = self._search_lists(asked, width, 0, everywhere, None, None).ids.sort(1).values
-        probes = 1
-        while probes < everywhere:
-            self._probes = probes
+
+        def found_of(probes: int) -> float:
             # A search that is left short of k looks everywhere: that must not pass for what so few lists find.
             found = self._search_lists(asked, width, 0, probes, None, None).ids
             place = torch.searchsorted(truth, found).clamp_max(truth.shape[1] - 1)
-            self.recall = float(((truth.gather(1, place) == found) & (found > 0)).sum() / (truth > 0).sum())
-            if self.recall >= wanted:
-                return
-            probes = max(probes + 1, int(probes * 1.3))
-        self._probes, self.recall = everywhere, 1.0
+            return float(((truth.gather(1, place) == found) & (found > 0)).sum() / (truth > 0).sum())
+
+        # More lists never find less: double their number until they do, and then look between.
+        least, most = 0, 1
+        while most < everywhere and found_of(most) < wanted:
+            least, most = most, min(2 * most, everywhere)
+        while most - least > 1:
+            middle = (least + most) // 2
+            least, most = (least, middle) if found_of(middle) >= wanted else (middle, most)
+        self._probes, self.recall = most, found_of(most)
 
     def read(self, probes: int, recall: float) -> None:
         """Read so many lists, of which it was measured before how much they find."""

@@ -30,8 +30,11 @@ WORTH_READING = 0.25
 
 LARGEST_FLOAT16 = 60_000.0
 
-PRACTICE_QUERIES = 64
+PRACTICE_QUERIES = 128
 """Queries of late that an IVF segment is calibrated with."""
+
+CALIBRATED_SHARE = 0.05
+"""Share of the items that may be written anew before the segment is calibrated again."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,8 @@ class SegmentedIndex:
         # Ids that were written since the slot table was put aside; None while none is.
         self._changes: list[Tensor] | None = None
         self._trained_error, self._trained_on = 0.0, 0
-        self._calibrated_by_queries = False
+        # Whether the segment was calibrated by queries or only by items, and how many were written since.
+        self._calibrated_by_queries, self._written = False, 0
         # How many items there were when lists turned out not to be worth it; then not before twice as many.
         self._shapeless = 0
         self._asked = torch.zeros(0, dimension)  # of late, at most `PRACTICE_QUERIES`
@@ -356,9 +360,11 @@ class SegmentedIndex:
         new = IvfSegment(centroids, placed, self._codes(placed.rows))
         asked = self._asked
         enough = len(asked) == PRACTICE_QUERIES
-        if old is None or stale or (enough and not self._calibrated_by_queries):
+        self._written += len(ids)
+        overdue = (enough and not self._calibrated_by_queries) or self._written > CALIBRATED_SHARE * len(new)
+        if old is None or stale or overdue:
             new.calibrate(asked if enough else _some(placed.rows), self._policy.recall, self._policy.recall_at)
-            self._calibrated_by_queries = enough
+            self._calibrated_by_queries, self._written = enough, 0
         else:
             new.read(old.probes, old.recall)
         if old is None or stale:
@@ -391,6 +397,7 @@ class SegmentedIndex:
 
     def _exchange(self, new: IvfSegment) -> None:
         """Let the new segment catch up with what was written meanwhile, and take the place of all but the newest."""
+        replaced = self._segments  # kept until nobody waits: to give back much memory takes many milliseconds
         while True:
             with self._held_up():
                 changes, self._changes = self._changes or [], []
@@ -400,9 +407,10 @@ class SegmentedIndex:
                     self._segments = (new, self._segments[-1])
                     self._count = sum(map(len, self._segments))
                     self._changes = None
-                    return
+                    break
             for ids in changes:
                 new.remove(ids)
+        del replaced
 
     def _thaw(self) -> None:
         """Take back a slot table that was put aside, with what was written since."""

@@ -118,13 +118,13 @@ def test_a_large_index_reads_the_lists_that_it_needs_and_says_so() -> None:
 
 
 def test_lists_are_read_as_far_as_the_queries_of_late_need() -> None:
-    vectors, strange = clustered(3000, 0), clustered(264, 77)
+    vectors, strange = clustered(3000, 0), clustered(328, 77)
     index = filled(vectors, replace(IVF, recall=0.99))
     before = index.report().probes
-    index.search(strange[:64], 10)
+    index.search(strange[:128], 10)
     index.compact()
     assert index.report().probes > before
-    assert recall(index, vectors, strange[64:]) >= 0.98
+    assert recall(index, vectors, strange[128:]) >= 0.98
 
 
 def test_items_without_any_clusters_are_all_looked_at_however_many_and_it_says_so() -> None:
