@@ -33,8 +33,9 @@ from torch.nn.functional import normalize
 
 from index.compactor import Compactor
 from index.exact import ExactIndex
+from index.policy import Policy
 from index.scan import GROUP, group_maxima
-from index.segmented import Policy, SegmentedIndex
+from index.segmented import SegmentedIndex
 
 K = 100
 BATCHES = (1, 64)

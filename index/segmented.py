@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 from index.exact import ExactIndex
 from index.ivf import Codes, Floats, Integers, IvfSegment, Placed, train, with_bias
 from index.live import Found, IndexRefused, check_ids, check_items, check_search, nothing_found
+from index.policy import DEFAULT, Policy, Report
 
 log = logging.getLogger(__name__)
 
@@ -35,75 +35,6 @@ PRACTICE_QUERIES = 128
 
 CALIBRATED_SHARE = 0.05
 """Share of the items that may be written anew before the segment is calibrated again."""
-
-
-@dataclass(frozen=True)
-class Policy:
-    """When to use which kind of segment.
-
-    Attributes:
-        kind: "exact", "ivf", or "auto", which is exact up to `exact_items` and on a GPU.
-        exact_items: up to so many items every one is looked at.
-        recall: share of the truly best `recall_at` that an IVF segment must find of practice queries.
-        delta_items: items in the slot table at which they move to the IVF segment; more in a large index, see `due`.
-        delta_share: the same as a share of all items.
-        full_items: items in the slot table at which a writer had better wait, `full`; more in a large index.
-        full_share: the same as a share of all items.
-        retrain_error: lists are learnt anew when items stand so many times as far from their centroids as at first, in
-            the mean of squares.
-        rows_per_list: items in a list, at least.
-        memory: bytes that one index may take before it keeps numbers of half the length; None is any.
-    """
-
-    kind: Literal["auto", "exact", "ivf"] = "auto"
-    exact_items: int = 50_000
-    recall: float = 0.98
-    recall_at: int = 100
-    delta_items: int = 2048
-    delta_share: float = 0.004
-    full_items: int = 65_536
-    full_share: float = 0.1
-    retrain_error: float = 1.1
-    rows_per_list: int = 39
-    memory: int | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """How an index stands.
-
-    Attributes:
-        kind: "exact" or "ivf".
-        why: the reason for that, in words.
-        items: in all segments.
-        delta: of these, in the slot table.
-        gone: places of the IVF segment held by items that were taken out or changed since.
-        lists: of the IVF segment.
-        probes: of these, read by each search.
-        recall: measured at the newest calibration; 1 where every item is looked at.
-        full: whether a writer had better wait.
-        compactions: since the start; `retrained` of them learnt new lists.
-        build_seconds: of the newest compaction.
-        longest_pause_ms: for which a compaction has kept writers waiting.
-        nbytes: taken by all segments.
-    """
-
-    kind: str
-    why: str
-    device: str
-    items: int
-    delta: int
-    gone: int
-    lists: int
-    probes: int
-    recall: float
-    full: bool
-    generation: int
-    compactions: int
-    retrained: int
-    build_seconds: float
-    longest_pause_ms: float
-    nbytes: int
 
 
 @dataclass
@@ -134,7 +65,7 @@ class SegmentedIndex:
         self,
         dimension: int,
         *,
-        policy: Policy = Policy(),
+        policy: Policy = DEFAULT,
         capacity: int = 1024,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -230,7 +161,8 @@ class SegmentedIndex:
                 self._begun += 1
                 self._segments, self._count, self._work = fresh._segments, fresh._count, work
                 self._trained_error, self._trained_on = fresh._trained_error, fresh._trained_on
-                self._calibrated_by_queries = fresh._calibrated_by_queries
+                self._calibrated_by_queries, self._written = fresh._calibrated_by_queries, 0
+                self._shapeless = fresh._shapeless
                 self._generation += 1
                 self._sequence = self._begun
 
@@ -457,7 +389,7 @@ class SegmentedIndex:
         """The GPU's memory does not suffice: go on from the host's."""
         with self._writing:
             if self._device.type == "cpu":
-                raise error
+                return  # another thread has met it first
             ids, vectors, bias = self._newest.contents()
             on_host = ExactIndex(self._dimension, capacity=max(1, len(ids)))
             on_host.upsert(ids, vectors, bias)

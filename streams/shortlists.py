@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from index.compactor import Compactor
-from index.segmented import Policy, SegmentedIndex
+from index.policy import Policy
+from index.segmented import SegmentedIndex
 from learner.items import ItemTable
 from learner.ranking import Search
 from learner.shelf import search_shelf

@@ -26,7 +26,7 @@ class PartitionStatus(TypedDict):
 
 
 class IndexStatus(TypedDict):
-    """How SERVE searches a scenario's items; the fields of `index.segmented.Report`."""
+    """How SERVE searches a scenario's items; the fields of `index.policy.Report`."""
 
     kind: str
     why: str

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from index.exact import ExactIndex
 from index.live import LARGEST_ID, LARGEST_NUMBER, Found, IndexRefused
-from index.segmented import Policy, SegmentedIndex
+from index.policy import Policy
+from index.segmented import SegmentedIndex
 from tests.index.contract import HIDDEN, BruteForce, Build, machine, padded, put, rows, whole_numbers
 
 EVERYTHING = Policy(kind="ivf", recall=1.0, delta_items=3, delta_share=0.0, rows_per_list=2)

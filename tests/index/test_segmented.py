@@ -18,7 +18,8 @@ from index.compactor import Compactor
 from index.exact import ExactIndex
 from index.ivf import IvfSegment
 from index.live import IndexRefused
-from index.segmented import Policy, SegmentedIndex
+from index.policy import Policy
+from index.segmented import SegmentedIndex
 from tests.index.contract import CHANGES, BruteForce, columns, machine
 
 DIMENSION = 16
