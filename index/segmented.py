@@ -378,12 +378,12 @@ class SegmentedIndex:
         if policy.kind != "auto":
             return f'index.kind is "{policy.kind}"'
         if isinstance(self._segments[0], IvfSegment):
-            return f"{count:,} items; every one is looked at up to {policy.exact_items:,}"
+            return f"{count:,} items, exact up to {policy.exact_items:,}"
         if self._shapeless:
-            return f"at {self._shapeless:,} items too many lists would have had to be read: they have no clusters"
+            return f"{count:,} items without clusters: too many lists would have to be read"
         if count > policy.exact_items:
             return f"{count:,} items: lists are being learnt"
-        return f"{count:,} items of at most {policy.exact_items:,} that are all looked at"
+        return f"{count:,} items, exact up to {policy.exact_items:,}"
 
     def _leave_gpu(self, error: torch.OutOfMemoryError) -> None:
         """The GPU's memory does not suffice: go on from the host's."""

@@ -40,8 +40,9 @@ def _indexes(found: Status) -> Table:
     for name, each in found["scenarios"].items():
         if index := each["index"]:
             table.add_row(
-                name, index["kind"] + (", full" if index["full"] else ""), f"{index['items']:,}", f"{index['delta']:,}",
-                f"{index['recall']:.3f}", f"{index['nbytes'] / 2**20:,.0f} MiB", index["why"],
+                name, index["kind"] + (", full" if index["full"] else ""), f"{index['items']:,}",
+                f"{index['delta']:,}" if index["lists"] else "-",
+                f"{index['recall']:.3f}", f"{index['nbytes'] / 2**20:,.1f} MiB", index["why"],
             )  # fmt: skip
     return table
 

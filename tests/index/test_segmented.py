@@ -103,7 +103,7 @@ def test_a_small_index_looks_at_every_item_and_says_so() -> None:
     index = filled(clustered(500, 0), Policy(exact_items=1000))
     report = index.report()
     assert (report.kind, report.recall, report.delta) == ("exact", 1.0, 500)
-    assert report.why == "500 items of at most 1,000 that are all looked at"
+    assert report.why == "500 items, exact up to 1,000"
     assert not index.due
 
 
@@ -112,7 +112,7 @@ def test_a_large_index_reads_the_lists_that_it_needs_and_says_so() -> None:
     index = filled(vectors, Policy(exact_items=1000, rows_per_list=10))
     report = index.report()
     assert (report.kind, report.delta, report.items) == ("ivf", 0, 3000)
-    assert report.why == "3,000 items; every one is looked at up to 1,000"
+    assert report.why == "3,000 items, exact up to 1,000"
     assert 0 < report.probes < report.lists
     assert report.recall >= 0.98
     assert recall(index, vectors, near(vectors, 100)) >= 0.97
@@ -134,7 +134,7 @@ def test_items_without_any_clusters_are_all_looked_at_however_many_and_it_says_s
     index.upsert(torch.arange(1, 2001), noise, torch.zeros(2000))
     index.compact()
     assert (index.report().kind, index.due) == ("exact", False)
-    assert index.report().why == ("at 2,000 items too many lists would have had to be read: they have no clusters")
+    assert index.report().why == ("2,000 items without clusters: too many lists would have to be read")
     assert recall(index, noise, noise[:20]) == 1.0
     index.upsert(torch.arange(2001, 4002), noise[:1].expand(2001, -1), torch.zeros(2001))
     assert index.due

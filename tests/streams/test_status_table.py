@@ -10,7 +10,7 @@ from streams.status import IndexStatus, ScenarioStatus, Status
 from streams.status_table import print_status
 
 INDEX: IndexStatus = {
-    "kind": "ivf", "why": "60,000 items; every one is looked at up to 50,000", "device": "cpu", "items": 60_000,
+    "kind": "ivf", "why": "60,000 items, exact up to 50,000", "device": "cpu", "items": 60_000,
     "delta": 1_200, "gone": 0, "lists": 980, "probes": 30, "recall": 0.9871, "full": False, "generation": 0,
     "compactions": 3, "retrained": 1, "build_seconds": 2.0, "longest_pause_ms": 1.0, "nbytes": 25 << 20,
 }  # fmt: skip
@@ -55,7 +55,7 @@ def test_scenarios_partitions_and_dead_letters_are_printed_and_empty_partitions_
         ["news", "0", "3", "0", "v7", "-", "-", "0"],
         [],
         ["index", "of", "kind", "items", "not", "in", "lists", "recall", "memory", "why"],
-        ["shop", "ivf", "60,000", "1,200", "0.987", "25", "MiB", *INDEX["why"].split()],
+        ["shop", "ivf", "60,000", "1,200", "0.987", "25.0", "MiB", *INDEX["why"].split()],
         [],
         ["topic", "partition", "end", "position", "lag"],
         ["events.shop", "0", "12,348", "12,345", "3"],
