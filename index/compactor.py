@@ -12,8 +12,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.05
 
-LONGEST_REST_SECONDS = 60.0
-"""After a compaction that failed the next one waits, each time twice as long."""
+FIRST_REST_SECONDS, LONGEST_REST_SECONDS = 2.0, 60.0
+"""After a compaction that failed the next one waits, each time twice as long until one succeeds."""
 
 
 class Compactor:
@@ -46,7 +46,7 @@ class Compactor:
 
     def _run(self) -> None:
         self._begin()
-        rest = LOOK_SECONDS
+        rest, pause = LOOK_SECONDS, FIRST_REST_SECONDS
         while not self._closed.wait(rest):
             rest = LOOK_SECONDS
             for index in self._indexes():
@@ -56,7 +56,8 @@ class Compactor:
                     continue
                 try:
                     index.compact()
+                    pause = FIRST_REST_SECONDS
                 except Exception:
                     self.failures += 1
-                    rest = min(LONGEST_REST_SECONDS, 2.0**self.failures)
+                    rest, pause = min(pause, LONGEST_REST_SECONDS), min(2 * pause, LONGEST_REST_SECONDS)
                     log.exception("an index of %d items could not be compacted; again in %.0f s", len(index), rest)

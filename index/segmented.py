@@ -362,7 +362,9 @@ class SegmentedIndex:
 
     def _codes(self, rows: Floats) -> Codes:
         memory = self._policy.memory
-        if memory is None or rows.nbytes <= memory or np.abs(rows[:, :-1]).max(initial=0.0) > LARGEST_FLOAT16:
+        if memory is None or rows.nbytes <= memory:
+            return "float32"
+        if np.abs(rows[np.isfinite(rows)]).max(initial=0.0) > LARGEST_FLOAT16:
             return "float32"
         return "float16"
 

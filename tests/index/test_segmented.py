@@ -157,6 +157,18 @@ def test_numbers_are_kept_at_half_their_length_where_memory_is_short() -> None:
     assert 7 not in half.search(vectors[6:7], 20).ids
 
 
+def test_numbers_that_half_the_length_cannot_hold_keep_theirs() -> None:
+    vectors = clustered(2000, 0)
+    index = SegmentedIndex(DIMENSION, policy=replace(ALL_LISTS, memory=100_000))
+    bias = torch.zeros(2000)
+    bias[0], bias[1] = 1e5, -1e5
+    index.upsert(torch.arange(1, 2001), vectors, bias)
+    index.compact()
+    found = index.search(vectors[:1], 2000)
+    assert (int(found.ids[0, 0]), int(found.ids[0, -1])) == (1, 2)
+    assert found.scores.isfinite().all()
+
+
 # Compaction
 
 
