@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TypedDict, cast
+from typing import Any, TypedDict
 
 from schemas.settings import Settings
 from schemas.topics import Topics
@@ -25,32 +25,12 @@ class PartitionStatus(TypedDict):
     lag: int
 
 
-class IndexStatus(TypedDict):
-    """How SERVE searches a scenario's items; the fields of `index.policy.Report`."""
-
-    kind: str
-    why: str
-    device: str
-    items: int
-    delta: int
-    gone: int
-    lists: int
-    probes: int
-    recall: float
-    full: bool
-    generation: int
-    compactions: int
-    retrained: int
-    build_seconds: float
-    longest_pause_ms: float
-    nbytes: int
-
-
 class ScenarioStatus(TypedDict):
     """One scenario.
 
     `events` counts distinct source records that were applied, `examples` those that were learnt from, `lag` the records
-    of its events topic that SERVE has not committed yet, `learning_lag` the examples that LEARN has not learnt yet.
+    of its events topic that SERVE has not committed yet, `learning_lag` the examples that LEARN has not learnt yet,
+    `index` the fields of an `index.policy.Report`; None before SERVE has said how its index stands.
     """
 
     events: int
@@ -59,7 +39,7 @@ class ScenarioStatus(TypedDict):
     lag: int
     learning_lag: int
     model: ModelStatus
-    index: IndexStatus | None
+    index: dict[str, Any] | None
     dead_letters: dict[str, int]
     counts: dict[str, int]
 
@@ -96,7 +76,7 @@ def read_scenarios(settings: Settings, store: Store) -> dict[str, ScenarioStatus
                 "age_seconds": max(0.0, round(now - head.published_at, 3)) if head else None,
                 "recall@10": head.recall if head else None,
             },
-            "index": cast(IndexStatus | None, indexes.get(name)),
+            "index": indexes.get(name),
             "dead_letters": _dead(counts),
             "counts": {code: n for code, n in counts.items() if not code.startswith(DEAD) and code != "events"},
         }
