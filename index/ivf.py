@@ -73,7 +73,7 @@ class IvfSegment:
     An item's row is its vector with its bias behind it, and a query gets a 1 there, so that one inner product is the
     score. What is taken out is hidden where it stands, by a bias of -inf written into the list: an aligned float
     changes as a whole, so searches go on meanwhile, and none of them pays for it. FAISS's own selectors cost each
-    search 40 % of its speed (`benchmarks/index.py`); on a GPU they are ignored.
+    search 40 % of its speed when we tried them; on a GPU they are ignored.
 
     Rows are assigned to the nearest centroid, and the lists searched are those whose centroid has the greatest inner
     product with the query.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -56,15 +55,6 @@ FACTORIES |= {
     for device in DEVICES
 }
 FACTORIES["segmented-compacting"] = lambda dimension: Compacting(dimension, policy=EVERYTHING)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small products are faster so, and threads of several libraries do not wait for each other's cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=list(FACTORIES.values()), ids=list(FACTORIES))

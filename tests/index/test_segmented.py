@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -27,14 +27,6 @@ IVF = Policy(kind="ivf", delta_items=400, delta_share=0.0, rows_per_list=10)
 ALL_LISTS = replace(IVF, recall=1.0)
 FUZZ_SECONDS = 60.0 if os.environ.get("HEADSTREAM_NIGHTLY") else 10.0
 """A minute in the nightly form."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def clustered(count: int, seed: int, clusters: int = 40, spread: float = 0.4) -> Tensor:
