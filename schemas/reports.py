@@ -3,28 +3,48 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Literal
 
 import msgspec
 
 from schemas.decoding import Invalid, Refused, WireDecoder, parse_id, parse_time
 
+Severity = Literal["page", "note", "news"]
+"""`page`: somebody should look now. `note`: worth knowing beside the charts. `news`: what was done, by whom or what."""
+
 
 class DriftReport(msgspec.Struct, kw_only=True, frozen=True):
-    """A signal of a scenario that left its reference, and what was done about it.
+    """A signal of a scenario that left its reference, or an act upon a model, and why.
 
     Attributes:
+        report_id: the same for the same occurrence: consumers can drop repeats.
+        signal: one of `schemas.signals.SIGNALS`; for an act the signal it was for, or "" where a person wanted it.
+        status: `alarm` and `cleared` of a signal; `promoted`, `rolled_back`, `paused`, `resumed`, `consolidated` and
+            `refused` of acts.
+        value: now, and `reference`: before; their difference was judged against `threshold`. None where the report is
+            about no number.
         window: how many examples `value` is taken over.
         detected_at: RFC 3339, UTC.
+        action: what was done about it, in a word or two; "" is nothing.
+        reason: a sentence for people.
     """
 
+    report_id: str
     scenario: str
     signal: str
     status: str
-    value: float
-    reference: float
+    severity: Severity
+    value: float | None
+    reference: float | None
+    threshold: float | None
     window: int
     detected_at: str
     action: str
+    reason: str
+
+
+encode_report = msgspec.json.Encoder().encode
+decode_report = msgspec.json.Decoder(DriftReport).decode
 
 
 class Erasure(msgspec.Struct, kw_only=True, frozen=True):

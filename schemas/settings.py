@@ -215,6 +215,9 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     repeat: Annotated[bool, Meta(description="Whether items that the user has acted on may be recommended again.")] = (
         False
     )
+    control: Annotated[
+        Share, Meta(description="Share of the users who are shown what is popular, to compare the model with.")
+    ] = 0.0
     impressions: Annotated[
         float,
         Meta(
@@ -222,6 +225,53 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             description="Weight, as a dislike, of items that stood above the chosen one in a list; 0 learns from none.",
         ),
     ] = 0.0
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When what a scenario has learnt becomes its good version, and when it is taken back."""
+
+    seconds: Annotated[Seconds, Meta(description="Seconds between decisions on what becomes good.")] = 60.0
+    share: Annotated[
+        Share,
+        Meta(description="Share of the micro-batches that are also ranked by the good version; 0 compares never."),
+    ] = 0.25
+    least_pairs: Annotated[
+        PositiveInt, Meta(description="Examples ranked by both before a version may become good.")
+    ] = 200
+    margin: Annotated[
+        float,
+        Meta(ge=0, le=1, description="Recall@10 by which it may be lower than the good version's and still pass."),
+    ] = 0.01
+    error: Annotated[
+        float,
+        Meta(
+            gt=0, lt=1, description="Chance of a rollback between two decisions though nothing became worse, at most."
+        ),
+    ] = 1e-6
+    after_rollback: Annotated[
+        Literal["restart", "pause"],
+        Meta(
+            description='"restart" learns on from the good version and serves it until what is learnt has passed; '
+            '"pause" waits for a person.'
+        ),
+    ] = "restart"
+    versions_kept: Annotated[
+        PositiveInt, Meta(description="Good versions of a scenario that are kept to roll back to, of growing age.")
+    ] = 8
+
+
+class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The HTTP door and the dashboard."""
+
+    host: Annotated[str, Meta(description="Address to listen on; beyond loopback put a proxy with TLS before it.")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port of API and dashboard; 0 takes a free one.")] = 6070
+    token: Annotated[
+        str,
+        Meta(description='What must be shown to change state; "" makes one at the first start, in DATA/gateway.token.'),
+    ] = ""
+    timeout_seconds: Annotated[Seconds, Meta(description="Seconds that a request waits for its recommendation.")] = 5.0
 
 
 DEFAULT_SCENARIOS = ("shop", "video", "news", "travel", "social")
@@ -239,6 +289,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     index: Index = Index()
     learn: Learn = Learn()
     model: Model = Model()
+    gate: Gate = Gate()
+    gateway: Gateway = Gateway()
     scenarios: Annotated[dict[str, Scenario], Meta(min_length=1)] = msgspec.field(
         default_factory=lambda: {name: Scenario() for name in DEFAULT_SCENARIOS}
     )

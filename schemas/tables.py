@@ -1,8 +1,8 @@
-"""SQL tables: offsets with their claims, user states, tallies, items and model versions."""
+"""SQL tables: offsets with their claims, user states, tallies, items, model versions, and what people watch."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Float, Integer, LargeBinary, MetaData, String, Text
+from sqlalchemy import BigInteger, Boolean, Float, Index, Integer, LargeBinary, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -108,3 +108,133 @@ class Checkpoint(Table):
     sha256: Mapped[str] = mapped_column(String(64))
     step: Mapped[int] = mapped_column(BigInteger)
     made_at: Mapped[float] = mapped_column(Float)
+
+
+class Series(Table):
+    """What a signal came to in one stretch of time, at one of several resolutions.
+
+    Attributes:
+        scenario: "" where the signal is of the whole system.
+        signal: one of `schemas.signals.SIGNALS`.
+        seconds: how long the stretch is, and `at`: when it begins, epoch seconds, a multiple of it.
+        count: observations; `total` is their sum, `least` and `most` their extremes.
+    """
+
+    __tablename__ = "series"
+
+    scenario: Mapped[str] = mapped_column(String(255), primary_key=True)
+    signal: Mapped[str] = mapped_column(String(64), primary_key=True)
+    seconds: Mapped[int] = mapped_column(Integer, primary_key=True)
+    at: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    count: Mapped[float] = mapped_column(Float)
+    total: Mapped[float] = mapped_column(Float)
+    least: Mapped[float] = mapped_column(Float)
+    most: Mapped[float] = mapped_column(Float)
+
+
+class Report(Table):
+    """What was said on the drift topic, for dashboards; the columns are the fields of a `DriftReport`.
+
+    Attributes:
+        detected_at: epoch seconds.
+    """
+
+    __tablename__ = "reports"
+
+    report_id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    scenario: Mapped[str] = mapped_column(String(255))
+    signal: Mapped[str] = mapped_column(String(64))
+    status: Mapped[str] = mapped_column(String(32))
+    severity: Mapped[str] = mapped_column(String(16))
+    value: Mapped[float | None] = mapped_column(Float)
+    reference: Mapped[float | None] = mapped_column(Float)
+    threshold: Mapped[float | None] = mapped_column(Float)
+    window: Mapped[int] = mapped_column(BigInteger)
+    detected_at: Mapped[float] = mapped_column(Float)
+    action: Mapped[str] = mapped_column(String(255))
+    reason: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = (Index(None, "scenario", "detected_at"), Index(None, "detected_at"))
+
+
+class Version(Table):
+    """A version of a scenario that was good once and can be rolled back to.
+
+    Attributes:
+        version: of the publication that was found good.
+        checkpoint: number of the one that holds it.
+        metrics: JSON, numbers by name as they stood then.
+        note: why it was kept, for people.
+    """
+
+    __tablename__ = "versions"
+
+    scenario: Mapped[str] = mapped_column(String(255), primary_key=True)
+    version: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    lineage: Mapped[str] = mapped_column(String(64))
+    step: Mapped[int] = mapped_column(BigInteger)
+    made_at: Mapped[float] = mapped_column(Float)
+    checkpoint: Mapped[int] = mapped_column(BigInteger)
+    metrics: Mapped[str] = mapped_column(Text)
+    note: Mapped[str] = mapped_column(Text)
+
+
+class Stance(Table):
+    """How a scenario stands towards its good version.
+
+    Attributes:
+        learning: `on` or `paused`.
+        restores: the earlier version that is served again; None where what is learnt is served as it is learnt.
+        good: the newest version that was found good; None before the first.
+        since: epoch seconds from which all this holds; `reason`: why, for people.
+        pairs: examples on which what is learnt was compared with the good version since that was made, and
+            `difference`: by how much recall@10 was higher on them, in the mean.
+    """
+
+    __tablename__ = "stances"
+
+    scenario: Mapped[str] = mapped_column(String(255), primary_key=True)
+    learning: Mapped[str] = mapped_column(String(16))
+    restores: Mapped[int | None] = mapped_column(BigInteger)
+    good: Mapped[int | None] = mapped_column(BigInteger)
+    since: Mapped[float] = mapped_column(Float)
+    reason: Mapped[str] = mapped_column(Text)
+    pairs: Mapped[int] = mapped_column(BigInteger)
+    difference: Mapped[float] = mapped_column(Float)
+
+
+class PerformedAction(Table):
+    """An order from the control topic and what came of it; `outcome` is `done` or `refused`, `detail` says why."""
+
+    __tablename__ = "actions"
+
+    action_id: Mapped[str] = mapped_column(String(256), primary_key=True)
+    action: Mapped[str] = mapped_column(String(32))
+    scenario: Mapped[str | None] = mapped_column(String(255))
+    version: Mapped[int | None] = mapped_column(BigInteger)
+    author: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    requested_at: Mapped[float] = mapped_column(Float)
+    performed_at: Mapped[float] = mapped_column(Float)
+    outcome: Mapped[str] = mapped_column(String(16))
+    detail: Mapped[str] = mapped_column(Text)
+
+
+class ProbeRecall(Table):
+    """Recall@10 on a frozen probe set at one moment: a cell of a scenario's forgetting matrix.
+
+    Attributes:
+        window: number of the probe set, in the order of time; `began_at` and `ended_at` say when its questions were
+            asked, epoch seconds, and `size` how many they are.
+        at: when it was tested, epoch seconds.
+    """
+
+    __tablename__ = "probe_recalls"
+
+    scenario: Mapped[str] = mapped_column(String(255), primary_key=True)
+    window: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    at: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    began_at: Mapped[float] = mapped_column(Float)
+    ended_at: Mapped[float] = mapped_column(Float)
+    size: Mapped[int] = mapped_column(Integer)
+    recall: Mapped[float] = mapped_column(Float)

@@ -41,6 +41,7 @@ class Topics:
         self.vectors = self._name("vectors")
         self.weights = self._name("weights")
         self.drift = self._name("drift")
+        self.control = self._name("control")
         self.dead_letters = self._name("dead-letters")
 
     def _name(self, suffix: str) -> str:
@@ -82,5 +83,7 @@ class Topics:
             Topic(self.vectors, 1, compacted),
             Topic(self.weights, 1, compacted),
             Topic(self.drift, 1, kept),
+            # One partition: orders are carried out in the order in which they were given.
+            Topic(self.control, 1, taken_in),
             Topic(self.dead_letters, 1, {**kept, "max.message.bytes": str(LARGEST_DEAD_LETTER_BYTES)}),
         ]

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,6 +32,7 @@ from schemas.recommendations import (
 from schemas.records import encode
 from schemas.reports import dead_letter_headers
 from schemas.settings import Settings
+from schemas.times import say_time
 from schemas.topics import Topics
 from streams.background import give_way
 from streams.following import Following
@@ -241,7 +241,7 @@ class Serve:
         )  # fmt: skip
         tops = ranking.rows[:, :most].tolist()
         scores = ranking.scores[:, :most].tolist()
-        generated_at = _now()
+        generated_at = say_time(time.time())
         lists = [[row for row in top[: each.k] if row] for each, top in zip(asked, tops, strict=True)]
         because = reasons(table, questions, lists)
         for number, each in enumerate(asked):
@@ -301,7 +301,7 @@ class Serve:
             shelf = self._shelf(scenario)
             for start in range(0, len(group), RANKED_AT_ONCE):
                 part = group[start : start + RANKED_AT_ONCE]
-                lists, generated_at = similar_items(self._mirror, shelf, part), _now()
+                lists, generated_at = similar_items(self._mirror, shelf, part), say_time(time.time())
                 for each, items in zip(part, lists, strict=True):
                     self._publish(each, items, self._mirror.head(shelf), generated_at)
 
@@ -325,11 +325,6 @@ class Serve:
         topic = self._topics.recommendations(asked.scenario)
         key = asked.item_id if asked.user_id is None else asked.user_id
         self._outbox.send(topic, key.encode(), encode_recommendation(recommendation))
-
-
-def _now() -> str:
-    """As RFC 3339, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def run_serve(

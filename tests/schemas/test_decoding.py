@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.control import decode_control
 from schemas.decoding import (
     CLAMPED_TIMES,
     EARLIEST_TIME,
@@ -41,6 +42,7 @@ DECODERS: dict[str, Decode] = {
     "request": decode_request,
     "request for similar": decode_request,
     "erasure": lambda value, counts: decode_erasure(value, RECEIVED, counts),
+    "control": lambda value, counts: decode_control(value, RECEIVED, counts),
 }
 MINIMAL: dict[str, dict[str, Any]] = {
     "event": {"user_id": "u", "item_id": "i", "event": "view"},
@@ -48,11 +50,14 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "request": {"request_id": "r", "user_id": "u", "scenario": "shop"},
     "request for similar": {"request_id": "r", "item_id": "i", "scenario": "shop"},
     "erasure": {"user_id": "u"},
+    "control": {"action_id": "a", "action": "pause", "scenario": "shop", "author": "eve", "reason": "a sale"},
 }
 
 
 def code_without(kind: str, name: str) -> str:
-    """What a record is refused with that lacks a field: of two ids a request needs the one or the other."""
+    """What a record is refused with that lacks a field, which some records may do for some of them."""
+    if kind == "control" and name == "scenario":
+        return "bad-scope"
     return "no-subject" if kind.startswith("request") and name in ("user_id", "item_id") else "wrong-type"
 
 

@@ -33,6 +33,7 @@ def test_the_topics_of_the_defaults() -> None:
         "headstream.vectors": 1,
         "headstream.weights": 1,
         "headstream.drift": 1,
+        "headstream.control": 1,
         "headstream.dead-letters": 1,
     }
 
@@ -46,6 +47,7 @@ def test_the_topics_of_the_defaults() -> None:
         ("requests", "delete"),
         ("erasures", "delete"),
         ("drift", "delete"),
+        ("control", "delete"),
         ("dead-letters", "delete"),
         ("items", "compact"),
         ("vectors", "compact"),

@@ -1,0 +1,127 @@
+"""History: what people look back on adds up, stays bounded, and reads the same on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from schemas.reports import DriftReport
+from schemas.tables import Series, Table
+from schemas.times import say_time
+from streams.history import MOST_POINTS, RESOLUTIONS, History, Measured, Point
+from streams.store import open_engine
+
+HOUR = 3600
+START = 1_790_000_000 // HOUR * HOUR
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def history(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[History]:
+    found = f"sqlite:///{tmp_path / 'history.db'}" if request.param == "sqlite" else request.getfixturevalue("postgres")
+    engine = open_engine(found)
+    Table.metadata.drop_all(engine)
+    Table.metadata.create_all(engine)
+    yield History(engine)
+    Table.metadata.drop_all(engine)
+    engine.dispose()
+
+
+def report(number: int, scenario: str = "shop", at: float = START) -> DriftReport:
+    return DriftReport(
+        report_id=f"{scenario}-{number}", scenario=scenario, signal="recall@10", status="alarm", severity="page",
+        value=0.1, reference=0.3, threshold=0.05, window=400, detected_at=say_time(at), action="", reason="It fell.",
+    )  # fmt: skip
+
+
+def test_observations_of_one_stretch_add_up_whoever_made_them(history: History) -> None:
+    history.add([Measured.one("shop", "recall@10", START + 1, 0.0), Measured.one("shop", "recall@10", START + 2, 1.0)])
+    History(history.engine).add([Measured("shop", "recall@10", START + 3, 2.0, 1.0, 0.25, 0.75)])
+    found = history.series("shop", ["recall@10"], START, START + 600)
+    assert found.points == {"recall@10": [Point(START, 0.5, 0.0, 1.0, 4.0)]}
+
+
+def test_a_signal_that_was_not_measured_has_no_point_rather_than_a_zero(history: History) -> None:
+    assert history.series("shop", ["lag"], START, START + 60).points == {"lag": []}
+
+
+@pytest.mark.parametrize("hours", [0.5, 1, 5, 47, 30 * 24, 89 * 24])
+def test_no_range_gives_more_points_than_a_chart_can_show(history: History, hours: float) -> None:
+    until = START + hours * HOUR
+    step = max(5.0, hours * HOUR / 2000)
+    count = int(hours * HOUR / step)
+    history.add([Measured.one("shop", "lag", START + number * step, float(number)) for number in range(count)])
+    found = history.series("shop", ["lag"], START, until)
+    points = found.points["lag"]
+    assert 100 <= len(points) <= MOST_POINTS
+    assert sum(each.observations for each in points) >= count - found.seconds / step - 1
+    assert [each.at for each in points] == sorted({each.at for each in points})
+
+
+def test_rows_are_few_however_long_it_runs(history: History) -> None:
+    day = 86_400
+    times = [START + number * day / 4 for number in range(4 * 200)]
+    history.add([Measured.one("shop", "lag", at, 1.0) for at in times])
+    history.prune(times[-1])
+    with history.engine.connect() as connection:
+        query = sa.select(Series.seconds, sa.func.min(Series.at).label("first")).group_by(Series.seconds)
+        oldest = {row.seconds: row.first for row in connection.execute(query)}
+    assert oldest.keys() == RESOLUTIONS.keys()
+    assert all(at >= times[-1] - RESOLUTIONS[seconds] for seconds, at in oldest.items())
+
+
+def test_a_report_that_comes_twice_is_kept_once_and_the_newest_stands_first(history: History) -> None:
+    history.add_reports([report(1, at=START), report(2, at=START + 5)])
+    history.add_reports([report(2, at=START + 5), report(3, "news", at=START + 9)])
+    assert [each.report_id for each in history.reports()] == ["news-3", "shop-2", "shop-1"]
+    assert [each.report_id for each in history.reports(scenario="shop", since=START + 1)] == ["shop-2"]
+    assert [each.report_id for each in history.reports(until=START + 5)] == ["shop-1"]
+
+
+def test_versions_stances_and_actions_are_what_was_saved_last(history: History) -> None:
+    version = {
+        "scenario": "shop", "version": 7, "lineage": "l", "step": 70, "made_at": START, "checkpoint": 3,
+        "metrics": {"recall@10": 0.3}, "note": "passed the gate",
+    }  # fmt: skip
+    with history.engine.begin() as connection:
+        history.save_version(version, connection)
+        history.save_version({**version, "version": 9, "made_at": START + 60, "checkpoint": 4}, connection)
+        history.save_version({**version, "version": 9, "made_at": START + 60, "checkpoint": 5}, connection)
+    assert [(each.version, each.checkpoint) for each in history.versions("shop")] == [(9, 5), (7, 3)]
+    with history.engine.begin() as connection:
+        history.forget_versions([("shop", 7)], connection)
+    assert [each.version for each in history.versions()] == [9]
+
+    stance = {
+        "scenario": "shop", "learning": "on", "restores": None, "good": 9, "since": START, "reason": "", "pairs": 0,
+        "difference": 0.0,
+    }  # fmt: skip
+    history.save_stances([stance])
+    history.save_stances([{**stance, "learning": "paused"}])
+    assert history.stances()["shop"].learning == "paused"
+
+    action = {
+        "action_id": "a-1", "action": "pause", "scenario": "shop", "version": None, "author": "eve",
+        "reason": "a sale", "requested_at": START, "performed_at": START + 1, "outcome": "done", "detail": "",
+    }  # fmt: skip
+    history.record_action(action)
+    history.record_action({**action, "author": "somebody else"})
+    known = history.action("a-1")
+    assert known is not None and known.author == "eve"
+    assert history.action("a-2") is None
+    assert [each.action_id for each in history.actions("shop")] == ["a-1"]
+    assert history.actions("news") == []
+
+
+def test_a_matrix_is_replaced_as_a_whole(history: History) -> None:
+    def cell(window: int, at: int) -> dict[str, float]:
+        return {"window": window, "at": at, "began_at": 0.0, "ended_at": 1.0, "size": 10, "recall": 0.5}
+
+    history.replace_probe_recalls("shop", [cell(1, 5), cell(0, 9), cell(0, 5)])
+    history.replace_probe_recalls("news", [cell(3, 1)])
+    assert [(each.window, each.at) for each in history.probe_recalls("shop")] == [(0, 5), (0, 9), (1, 5)]
+    history.replace_probe_recalls("shop", [cell(2, 7)])
+    assert [(each.window, each.at) for each in history.probe_recalls("shop")] == [(2, 7)]
+    assert [each.window for each in history.probe_recalls("news")] == [3]
