@@ -56,6 +56,13 @@ class Stretch(NamedTuple):
     points: dict[str, list[Point]]
 
 
+class OpenAlarm(NamedTuple):
+    """A signal that is still red: since when, epoch seconds, and the newest report that said so."""
+
+    since: float
+    newest: Report
+
+
 class History:
     """Writes and reads what people look back on. Any process may hold one; rows of different writers add up."""
 
@@ -101,18 +108,32 @@ class History:
     def series(
         self, scenario: str, signals: Collection[str], since: float, until: float, points: int = MOST_POINTS
     ) -> Stretch:
-        """Signals between two times, at most so many points of each, summed up by the database.
+        """Signals between two times, at most so many points of each, summed up by the database."""
+        return self.series_of([scenario], signals, since, until, points)[scenario]
 
-        The finest resolution that still reaches back to `since` is read, as seen from `until`.
+    def series_of(
+        self,
+        scenarios: Collection[str],
+        signals: Collection[str],
+        since: float,
+        until: float,
+        points: int = MOST_POINTS,
+    ) -> dict[str, Stretch]:
+        """The same of several scenarios at once.
+
+        Of the resolutions that still reach back to `since`, as seen from `until`, the coarsest is read whose stretches
+        are no longer than a point.
         """
         at = Series.at
-        finest = next((each for each, kept in RESOLUTIONS.items() if until - since <= kept), max(RESOLUTIONS))
         wanted = max(1.0, (until - since) / points)
-        seconds = finest * max(1, -(-int(wanted) // finest))
+        reaching = [each for each, kept in RESOLUTIONS.items() if until - since <= kept] or [max(RESOLUTIONS)]
+        read = max((each for each in reaching if each <= wanted), default=min(reaching))
+        seconds = read * max(1, -(-int(wanted) // read))
         bucket = sa.func.floor(at / seconds) if self.engine.dialect.name != "sqlite" else at / seconds
         number = sa.cast(bucket, sa.BigInteger).label("number")
         query = (
             sa.select(
+                Series.scenario,
                 Series.signal,
                 number,
                 sa.func.sum(Series.count).label("observations"),
@@ -121,22 +142,26 @@ class History:
                 sa.func.max(Series.most).label("most"),
             )
             .where(
-                Series.scenario == scenario,
+                Series.scenario.in_(sorted(scenarios)),
                 Series.signal.in_(sorted(signals)),
-                Series.seconds == finest,
+                Series.seconds == read,
                 at >= since - since % seconds,
                 at <= until,
             )
-            .group_by(Series.signal, number)
-            .order_by(Series.signal, number)
+            .group_by(Series.scenario, Series.signal, number)
+            .order_by(Series.scenario, Series.signal, number)
         )
-        found: dict[str, list[Point]] = {name: [] for name in signals}
+        found: dict[str, dict[str, list[Point]]] = {each: {name: [] for name in signals} for each in scenarios}
         with self._reader.connect() as connection:
             for row in connection.execute(query):
                 if row.observations:
                     mean = row.total / row.observations
-                    found[row.signal].append(Point(row.number * seconds, mean, row.least, row.most, row.observations))
-        return Stretch(seconds, {name: each[-points:] for name, each in found.items()})
+                    point = Point(row.number * seconds, mean, row.least, row.most, row.observations)
+                    found[row.scenario][row.signal].append(point)
+        return {
+            scenario: Stretch(seconds, {name: each[-points:] for name, each in of_one.items()})
+            for scenario, of_one in found.items()
+        }
 
     def prune(self, now: float) -> None:
         """Drop what is older than it is kept for."""
@@ -171,6 +196,28 @@ class History:
         query = query.order_by(Report.detected_at.desc(), Report.report_id.desc()).limit(limit)
         with sa.orm.Session(self._reader, expire_on_commit=False) as session:
             return list(session.scalars(query))
+
+    def open_alarms(self, since: float = 0.0) -> list[OpenAlarm]:
+        """Alarms that nothing has cleared, of those raised since a time; the oldest first."""
+        recent = Report.detected_at >= since
+        cleared = (
+            sa.select(Report.scenario, Report.signal, sa.func.max(Report.detected_at).label("at"))
+            .where(recent, Report.status == "cleared")
+            .group_by(Report.scenario, Report.signal)
+            .subquery()
+        )
+        query = (
+            sa.select(Report)
+            .outerjoin(cleared, (cleared.c.scenario == Report.scenario) & (cleared.c.signal == Report.signal))
+            .where(recent, Report.status == "alarm", (cleared.c.at.is_(None)) | (Report.detected_at > cleared.c.at))
+            .order_by(Report.detected_at, Report.report_id)
+        )
+        found: dict[tuple[str, str], OpenAlarm] = {}
+        with sa.orm.Session(self._reader, expire_on_commit=False) as session:
+            for report in session.scalars(query):
+                first = found.get((report.scenario, report.signal))
+                found[report.scenario, report.signal] = OpenAlarm(first.since if first else report.detected_at, report)
+        return list(found.values())
 
     # Versions and how scenarios stand to them
 
