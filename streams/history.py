@@ -56,13 +56,6 @@ class Stretch(NamedTuple):
     points: dict[str, list[Point]]
 
 
-class OpenAlarm(NamedTuple):
-    """A signal that is still red: since when, epoch seconds, and the newest report that said so."""
-
-    since: float
-    newest: Report
-
-
 class History:
     """Writes and reads what people look back on. Any process may hold one; rows of different writers add up."""
 
@@ -196,28 +189,6 @@ class History:
         query = query.order_by(Report.detected_at.desc(), Report.report_id.desc()).limit(limit)
         with sa.orm.Session(self._reader, expire_on_commit=False) as session:
             return list(session.scalars(query))
-
-    def open_alarms(self, since: float = 0.0) -> list[OpenAlarm]:
-        """Alarms that nothing has cleared, of those raised since a time; the oldest first."""
-        recent = Report.detected_at >= since
-        cleared = (
-            sa.select(Report.scenario, Report.signal, sa.func.max(Report.detected_at).label("at"))
-            .where(recent, Report.status == "cleared")
-            .group_by(Report.scenario, Report.signal)
-            .subquery()
-        )
-        query = (
-            sa.select(Report)
-            .outerjoin(cleared, (cleared.c.scenario == Report.scenario) & (cleared.c.signal == Report.signal))
-            .where(recent, Report.status == "alarm", (cleared.c.at.is_(None)) | (Report.detected_at > cleared.c.at))
-            .order_by(Report.detected_at, Report.report_id)
-        )
-        found: dict[tuple[str, str], OpenAlarm] = {}
-        with sa.orm.Session(self._reader, expire_on_commit=False) as session:
-            for report in session.scalars(query):
-                first = found.get((report.scenario, report.signal))
-                found[report.scenario, report.signal] = OpenAlarm(first.since if first else report.detected_at, report)
-        return list(found.values())
 
     # Versions and how scenarios stand to them
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 import sqlalchemy as sa
 
@@ -79,17 +78,6 @@ def test_a_report_that_comes_twice_is_kept_once_and_the_newest_stands_first(hist
     assert [each.report_id for each in history.reports()] == ["news-3", "shop-2", "shop-1"]
     assert [each.report_id for each in history.reports(scenario="shop", since=START + 1)] == ["shop-2"]
     assert [each.report_id for each in history.reports(until=START + 5)] == ["shop-1"]
-
-
-def test_an_alarm_is_open_until_its_own_signal_is_cleared(history: History) -> None:
-    def said(number: int, status: str, signal: str = "recall@10") -> DriftReport:
-        return msgspec.structs.replace(report(number, at=START + number), status=status, signal=signal)
-
-    history.add_reports([said(1, "alarm"), said(2, "cleared"), said(3, "alarm"), said(4, "alarm"), said(5, "promoted")])
-    history.add_reports([said(6, "alarm", "lag"), said(7, "alarm", "log_loss"), said(8, "cleared", "log_loss")])
-    found = [(each.newest.signal, each.since - START, each.newest.report_id) for each in history.open_alarms()]
-    assert found == [("recall@10", 3, "shop-4"), ("lag", 6, "shop-6")]
-    assert [each.newest.signal for each in history.open_alarms(since=START + 5)] == ["lag"]
 
 
 def test_several_scenarios_are_read_at_once(history: History) -> None:
