@@ -103,11 +103,12 @@ class History:
     ) -> Stretch:
         """Signals between two times, at most so many points of each, summed up by the database.
 
-        The finest resolution that still reaches back to `since` is read, as seen from `until`.
+        Of the resolutions that reach back to `since`, as seen from `until`, the coarsest that is fine enough is read.
         """
         at = Series.at
-        finest = next((each for each, kept in RESOLUTIONS.items() if until - since <= kept), max(RESOLUTIONS))
+        reaching = [each for each, kept in RESOLUTIONS.items() if until - since <= kept] or [max(RESOLUTIONS)]
         wanted = max(1.0, (until - since) / points)
+        finest = max((each for each in reaching if each <= wanted), default=reaching[0])
         seconds = finest * max(1, -(-int(wanted) // finest))
         bucket = sa.func.floor(at / seconds) if self.engine.dialect.name != "sqlite" else at / seconds
         number = sa.cast(bucket, sa.BigInteger).label("number")
@@ -137,6 +138,30 @@ class History:
                     mean = row.total / row.observations
                     found[row.signal].append(Point(row.number * seconds, mean, row.least, row.most, row.observations))
         return Stretch(seconds, {name: each[-points:] for name, each in found.items()})
+
+    def newest(self, signals: Collection[str], since: float) -> dict[str, dict[str, Point]]:
+        """What each signal came to from `since` until now, by scenario; `at` is that of the newest stretch."""
+        finest = min(RESOLUTIONS)
+        query = (
+            sa.select(
+                Series.scenario,
+                Series.signal,
+                sa.func.max(Series.at).label("at"),
+                sa.func.sum(Series.count).label("observations"),
+                sa.func.sum(Series.total).label("total"),
+                sa.func.min(Series.least).label("least"),
+                sa.func.max(Series.most).label("most"),
+            )
+            .where(Series.seconds == finest, Series.signal.in_(sorted(signals)), Series.at >= since)
+            .group_by(Series.scenario, Series.signal)
+        )
+        found: dict[str, dict[str, Point]] = {}
+        with self._reader.connect() as connection:
+            for row in connection.execute(query):
+                if row.observations:
+                    point = Point(row.at, row.total / row.observations, row.least, row.most, row.observations)
+                    found.setdefault(row.scenario, {})[row.signal] = point
+        return found
 
     def prune(self, now: float) -> None:
         """Drop what is older than it is kept for."""
@@ -169,6 +194,24 @@ class History:
         if until is not None:
             query = query.where(Report.detected_at < until)
         query = query.order_by(Report.detected_at.desc(), Report.report_id.desc()).limit(limit)
+        with sa.orm.Session(self._reader, expire_on_commit=False) as session:
+            return list(session.scalars(query))
+
+    def open_alarms(self) -> list[Report]:
+        """Alarms after which their signal was not cleared, oldest first; one signal may have sent several."""
+        cleared = (
+            sa.select(Report.scenario, Report.signal, sa.func.max(Report.detected_at).label("at"))
+            .where(Report.status == "cleared")
+            .group_by(Report.scenario, Report.signal)
+            .subquery()
+        )
+        same = (cleared.c.scenario == Report.scenario) & (cleared.c.signal == Report.signal)
+        query = (
+            sa.select(Report)
+            .join(cleared, same, isouter=True)
+            .where(Report.status == "alarm", cleared.c.at.is_(None) | (Report.detected_at > cleared.c.at))
+            .order_by(Report.detected_at, Report.report_id)
+        )
         with sa.orm.Session(self._reader, expire_on_commit=False) as session:
             return list(session.scalars(query))
 
