@@ -149,9 +149,9 @@ def init(
 
 @app.command()
 def up(config: Config = None, data: Data = None, broker: Broker = None) -> None:
-    """Run Kafka, SERVE and LEARN on this machine until Ctrl-C; restart what dies.
+    """Run Kafka, SERVE, LEARN and GATEWAY on this machine until Ctrl-C; restart what dies.
 
-    Writes DATA/endpoints.json with the broker's address and each process once all are ready.
+    Writes DATA/endpoints.json with the addresses of broker and gateway and each process once all are ready.
 
     Example: [cyan]headstream up --data /var/lib/headstream[/]
     """
@@ -166,7 +166,8 @@ def up(config: Config = None, data: Data = None, broker: Broker = None) -> None:
             prefix, first = settings.kafka.prefix, next(iter(settings.scenarios))
             errors.print(
                 f"[green]ready[/] after {time.monotonic() - began:.0f} s: Kafka on [bold]{supervisor.broker}[/]. "
-                f"Publish to {prefix}events.{first}, consume {prefix}recommendations.{first}. Ctrl-C stops."
+                f"Publish to {prefix}events.{first}, consume {prefix}recommendations.{first}. "
+                f"Dashboard and API: [bold]{supervisor.gateway}[/]. Ctrl-C stops."
             )
             supervisor.run(stop)
         errors.print("stopping")
@@ -206,6 +207,17 @@ def learn(config: Config = None, data: Data = None, broker: Broker = None) -> No
     run_process("learn", config, data, broker)
 
 
+@app.command()
+def gateway(config: Config = None, data: Data = None, broker: Broker = None) -> None:
+    """Run one GATEWAY: HTTP API and dashboard, by default on http://127.0.0.1:6070. Any number may run.
+
+    What changes state asks for a token: gateway.token, or the one in DATA/gateway.token.
+
+    Example: [cyan]headstream gateway --broker kafka:9092[/]
+    """
+    run_process("gateway", config, data, broker)
+
+
 def run_process(name: str, config: Path | None, data: Path | None, broker: str | None) -> NoReturn:
     from streams.signals import StopSignals
 
@@ -225,14 +237,19 @@ def run_process(name: str, config: Path | None, data: Path | None, broker: str |
     ensure_topics(address, Topics(settings).all(), settings.kafka.replication)
     engine = open_engine(database_url(settings))
     upgrade(engine)
-    store = Store(engine, f"{settings.kafka.prefix}{name}", f"{socket.gethostname()}:{os.getpid()}")
+    owner = f"{socket.gethostname()}:{os.getpid()}"
+    if name == "gateway":
+        from streams.gateway.process import run_gateway
+
+        run_gateway(settings, address, engine, owner, stops, on_ready)
+    store = Store(engine, f"{settings.kafka.prefix}{name}", owner)
     if name == "serve":
         from streams.serve import run_serve
 
-        run_serve(settings, address, store, stops, on_ready)
+        run_serve(settings, address, store, stops, lambda: on_ready(""))
     from streams.learn import run_learn
 
-    run_learn(settings, address, store, stops, on_ready)
+    run_learn(settings, address, store, stops, lambda: on_ready(""))
 
 
 @app.command(epilog=COLUMNS_HELP)

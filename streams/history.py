@@ -156,6 +156,37 @@ class History:
             for scenario, of_one in found.items()
         }
 
+    def newest(
+        self, scenarios: Collection[str], signals: Collection[str], since: float
+    ) -> dict[str, dict[str, Point]]:
+        """What each signal came to from `since` until now, by scenario; `at` is that of the newest stretch."""
+        finest = min(RESOLUTIONS)
+        query = (
+            sa.select(
+                Series.scenario,
+                Series.signal,
+                sa.func.max(Series.at).label("at"),
+                sa.func.sum(Series.count).label("observations"),
+                sa.func.sum(Series.total).label("total"),
+                sa.func.min(Series.least).label("least"),
+                sa.func.max(Series.most).label("most"),
+            )
+            .where(
+                Series.scenario.in_(sorted(scenarios)),
+                Series.signal.in_(sorted(signals)),
+                Series.seconds == finest,
+                Series.at >= since,
+            )
+            .group_by(Series.scenario, Series.signal)
+        )
+        found: dict[str, dict[str, Point]] = {}
+        with self._reader.connect() as connection:
+            for row in connection.execute(query):
+                if row.observations:
+                    point = Point(row.at, row.total / row.observations, row.least, row.most, row.observations)
+                    found.setdefault(row.scenario, {})[row.signal] = point
+        return found
+
     def prune(self, now: float) -> None:
         """Drop what is older than it is kept for."""
         with self.engine.begin() as connection:
@@ -187,6 +218,24 @@ class History:
         if until is not None:
             query = query.where(Report.detected_at < until)
         query = query.order_by(Report.detected_at.desc(), Report.report_id.desc()).limit(limit)
+        with sa.orm.Session(self._reader, expire_on_commit=False) as session:
+            return list(session.scalars(query))
+
+    def open_alarms(self) -> list[Report]:
+        """Alarms after which their signal was not cleared, oldest first; one signal may have sent several."""
+        cleared = (
+            sa.select(Report.scenario, Report.signal, sa.func.max(Report.detected_at).label("at"))
+            .where(Report.status == "cleared")
+            .group_by(Report.scenario, Report.signal)
+            .subquery()
+        )
+        same = (cleared.c.scenario == Report.scenario) & (cleared.c.signal == Report.signal)
+        query = (
+            sa.select(Report)
+            .join(cleared, same, isouter=True)
+            .where(Report.status == "alarm", cleared.c.at.is_(None) | (Report.detected_at > cleared.c.at))
+            .order_by(Report.detected_at, Report.report_id)
+        )
         with sa.orm.Session(self._reader, expire_on_commit=False) as session:
             return list(session.scalars(query))
 

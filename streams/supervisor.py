@@ -1,4 +1,4 @@
-"""The supervisor: starts broker, SERVE and LEARN on one machine, restarts what dies, stops all of it cleanly."""
+"""The supervisor: starts broker, SERVE, LEARN and GATEWAY on one machine, restarts what dies, stops all cleanly."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ from streams.broker import EmbeddedBroker
 from streams.store import database_url, open_engine
 
 log = logging.getLogger(__name__)
+
+READY = "ready"
+LINE_BYTES = 512
 
 LINE_FD = "HEADSTREAM_SUPERVISOR_FD"
 """Names the inherited socket over which a child says that it is ready, and learns that its supervisor is gone."""
@@ -58,11 +61,16 @@ class NotReady(ExplainedError):
 
 
 class Child:
-    """One process of ours: started, watched, and started again with growing pauses."""
+    """One process of ours: started, watched, and started again with growing pauses.
+
+    Attributes:
+        address: where it answers, as it said when it became ready; "" where it said nothing of the kind.
+    """
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log_file: Path) -> None:
         self.name = name
         self.state = "starting"
+        self.address = ""
         self._command = command
         self._environment = environment
         self._log_file = log_file
@@ -107,7 +115,8 @@ class Child:
             return True
         if self.state == "starting" and self._line is not None:
             with contextlib.suppress(BlockingIOError, ConnectionError):
-                if self._line.recv(16):
+                if said := self._line.recv(LINE_BYTES):
+                    self.address = said.decode(errors="replace").strip().removeprefix(READY).strip()
                     self.state = "ready"
                     return True
         return False
@@ -162,7 +171,7 @@ class Supervisor:
         settings: Settings,
         *,
         arguments: Sequence[str] = (),
-        processes: Sequence[str] = ("serve", "learn"),
+        processes: Sequence[str] = ("serve", "learn", "gateway"),
         on_step: Callable[[str], None] = lambda _step: None,
     ) -> None:
         """`arguments` are handed on to every child's command line, such as --config and --data."""
@@ -213,6 +222,11 @@ class Supervisor:
             child.start()
         if not self._children:
             self._announce()
+
+    @property
+    def gateway(self) -> str:
+        """The URL of GATEWAY; "" before it was ready for the first time, or where none is run."""
+        return next((child.address for child in self._children if child.name == "gateway"), "")
 
     def wait_ready(self, stop: threading.Event, timeout: float = READY_SECONDS) -> bool:
         """Wait until every process is ready; False if `stop` was set first.
@@ -269,7 +283,8 @@ class Supervisor:
         self._announced = True
         path = endpoints_file(self._settings)
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"broker": self.broker, "processes": processes}, indent=2) + "\n")
+        addresses = {"broker": self.broker, **({"gateway": self.gateway} if self.gateway else {})}
+        temporary.write_text(json.dumps({**addresses, "processes": processes}, indent=2) + "\n")
         temporary.replace(path)
 
     def stop(self) -> None:
@@ -300,11 +315,11 @@ def known_broker(settings: Settings) -> str | None:
     return broker if isinstance(broker, str) else None
 
 
-def line_to_supervisor() -> Callable[[], None]:
-    """For a child: end when the supervisor ends; returns what to call once this process is ready."""
+def line_to_supervisor() -> Callable[[str], None]:
+    """For a child: end when the supervisor ends; returns what to call, with its address, once this process is ready."""
     number = os.environ.pop(LINE_FD, None)
     if number is None:
-        return lambda: None
+        return lambda _address: None
     line = socket.socket(fileno=int(number))
 
     def end_with_supervisor() -> None:
@@ -313,4 +328,4 @@ def line_to_supervisor() -> Callable[[], None]:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=end_with_supervisor, name="supervisor-line", daemon=True).start()
-    return lambda: line.sendall(b"ready\n")
+    return lambda address: line.sendall(f"{READY} {address}\n".encode())
