@@ -156,9 +156,7 @@ class History:
             for scenario, of_one in found.items()
         }
 
-    def newest(
-        self, scenarios: Collection[str], signals: Collection[str], since: float
-    ) -> dict[str, dict[str, Point]]:
+    def newest(self, scenarios: Collection[str], signals: Collection[str], since: float) -> dict[str, dict[str, Point]]:
         """What each signal came to from `since` until now, by scenario; `at` is that of the newest stretch."""
         finest = min(RESOLUTIONS)
         query = (

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from schemas.signals import SIGNALS
 from schemas.tables import Report
-from streams.history import OpenAlarm, Point, Stretch
+from streams.gateway.overview import Alarm
+from streams.history import Point, Stretch
 
 GAP_STRETCHES = 2.5
 """Points farther apart than so many stretches are not joined: what was not measured is not drawn."""
@@ -80,12 +81,11 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Red(msgspec.Struct, frozen=True):
-    """What an open alarm says of a signal: since when, and what it was judged against."""
+    """What an open alarm says of a signal: since when, and what it was before."""
 
     signal: str
     since: float
     reference: float | None
-    threshold: float | None
 
 
 class Chart(msgspec.Struct, frozen=True):
@@ -140,7 +140,7 @@ KINDS = {
 
 
 def draw_charts(
-    stretch: Stretch, reports: Sequence[Report], alarms: Sequence[OpenAlarm], since: float, until: float, ever: bool
+    stretch: Stretch, reports: Sequence[Report], alarms: Sequence[Alarm], since: float, until: float, ever: bool
 ) -> Charts:
     """Charts of one scenario.
 
@@ -174,14 +174,10 @@ def mark_title(report: Report) -> str:
     return f"{kind}: {signal.title}" if signal is not None and report.status in ("alarm", "cleared") else kind
 
 
-def _chart(plan: Plan, stretch: Stretch, alarms: Sequence[OpenAlarm], ever: bool) -> Chart:
+def _chart(plan: Plan, stretch: Stretch, alarms: Sequence[Alarm], ever: bool) -> Chart:
     lines = [_line(name, stretch) for name in plan.signals if stretch.points.get(name)]
     band = [_line(name, stretch) for name in plan.band or () if stretch.points.get(name)]
-    red = [
-        Red(each.newest.signal, each.since, each.newest.reference, each.newest.threshold)
-        for each in alarms
-        if each.newest.signal in plan.signals
-    ]
+    red = [Red(each.signal, each.since, each.reference) for each in alarms if each.signal in plan.signals]
     return Chart(plan.name, plan.unit, lines, band, red, "" if lines else _empty(ever))
 
 
@@ -234,8 +230,3 @@ def spark(points: Sequence[Point], seconds: int, since: float, until: float, top
             joined = False
     # A single point has no length; a dot shows that it is there.
     return "".join(path) + ("h.1" if len(points) == 1 else "")
-
-
-def latest(stretches: Mapping[str, Stretch], signal: str) -> dict[str, float]:
-    """The newest mean of a signal in each scenario that has one."""
-    return {name: each.points[signal][-1].mean for name, each in stretches.items() if each.points.get(signal)}
