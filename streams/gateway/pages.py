@@ -111,15 +111,15 @@ def _failure(request: Request, status: HTTPStatus, message: str) -> str:
 
 def _render(request: Request, template: str, span: str, found: Mapping[str, Any]) -> str:
     theme = request.cookies.get("theme")
-    common = {
+    common: dict[str, Any] = {
         "path": request.url.path,
         "query": request.query_params,
         "span": span,
         "ranges": RANGES,
         "theme": theme if theme in THEMES else None,
-        "session": request.cookies.get("session"),
+        "signed_in": "headstream-session" in request.cookies,
     }
-    return _environment().get_template(template).render(common | found)
+    return _environment().get_template(template).render({**common, **found})
 
 
 @cache

@@ -102,8 +102,7 @@ function sayBroken(why) {
 function listen() {
   const source = new EventSource("/api/live");
   source.onopen = () => sayLive("live", "Live");
-  source.onmessage = refreshSoon;
-  source.addEventListener("news", refreshSoon);
+  for (const name of ["scenarios", "reports"]) source.addEventListener(name, refreshSoon);
   source.onerror = () => sayBroken("no connection");
   addEventListener("pagehide", () => source.close());
 }
@@ -198,6 +197,7 @@ async function drawCharts() {
     if (chart.empty) sayInPlot(figure, chart.empty);
     else drawn.push([figure, chart]);
   }
+  page.dataset.charts = drawn.length ? "drawing" : "drawn";
   if (!drawn.length) return;
   const plotly = await loadLibrary();
   const colours = readColours();
@@ -313,6 +313,73 @@ function fillTable(figure, chart) {
   details.fresh();
 }
 
+// Orders: a dialog says what will happen and asks why; then the order is followed until it is done or refused
+
+const OUTCOME_POLLS = 240;
+const OUTCOME_POLL_MILLISECONDS = 500;
+
+function openOrder(button) {
+  const dialog = document.getElementById(button.dataset.order);
+  if (!dialog) return;
+  const version = find("select", dialog);
+  if (version && button.dataset.version) version.value = button.dataset.version;
+  find("[name=author]", dialog).value ||= localStorage.getItem("author") ?? "";
+  dialog.showModal();
+}
+
+async function order(form) {
+  const fields = new FormData(form);
+  const version = fields.get("version");
+  const wanted = {
+    action: form.dataset.action, scenario: form.dataset.scenario ?? null, version: version ? Number(version) : null,
+    author: fields.get("author"), reason: fields.get("reason"),
+  };
+  localStorage.setItem("author", wanted.author);
+  form.reset();
+  const what = `${wanted.action}${wanted.version ? ` to version ${wanted.version}` : ""}${wanted.scenario ? ` of ${wanted.scenario}` : " of all scenarios"}`;
+  const note = make("div", { class: "message" });
+  const tell = (state, ...words) => { note.className = `message ${state}`; note.replaceChildren(make("p", {}, ...words)); };
+  find("#ordered").prepend(note);
+  tell("pending", make("strong", {}, "Pending: "), `${what} is being ordered…`);
+  try {
+    const body = JSON.stringify(Object.fromEntries(Object.entries(wanted).filter(([, value]) => value !== null)));
+    const given = await ask("/api/actions", { method: "POST", body, headers: { "Content-Type": "application/json" } });
+    tell("pending", make("strong", {}, "Pending: "), `${what} is ordered; waiting for LEARN to carry it out…`);
+    const came = await follow(given.action_id);
+    if (!came) tell("warned", make("strong", {}, "Still pending: "), `LEARN has not answered to ${what}. Look whether it runs; the order stays in Kafka and is carried out once it does.`);
+    else tell(came.outcome, make("strong", {}, came.outcome === "done" ? "Done: " : "Refused: "), `${what}. ${came.detail}`);
+    refreshSoon();
+  } catch (error) {
+    tell("failed", make("strong", {}, "Not ordered: "), `${what}. ${error.message} `, ...(error.status === 401 ? [signInLink()] : []));
+  }
+}
+
+/** What came of an order; null where that is not known in time. */
+async function follow(actionId) {
+  for (let poll = 0; poll < OUTCOME_POLLS; poll++) {
+    try {
+      const found = await ask(`/api/actions/${encodeURIComponent(actionId)}`);
+      if (found.outcome === "done" || found.outcome === "refused") return found;
+    } catch (error) {
+      if (error.status !== 404 && error.status < 500) throw error;
+    }
+    await new Promise((resume) => setTimeout(resume, OUTCOME_POLL_MILLISECONDS));
+  }
+  return null;
+}
+
+const signInLink = () => make("a", { href: `/sign-in?next=${encodeURIComponent(location.pathname)}` }, "Sign in");
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button?.dataset.order) openOrder(button);
+  if (button && "close" in button.dataset) button.closest("dialog").close();
+});
+
+document.addEventListener("submit", (event) => {
+  if (event.target.dataset.action) order(event.target);
+});
+
 // Begin
 
 tellTimes();
@@ -323,3 +390,4 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { sh
 document.addEventListener("visibilitychange", refreshSoon);
 // What was painted first shall not wait for what is drawn after it.
 requestAnimationFrame(() => setTimeout(() => { loadCharts(); listen(); }));
+find(`[data-order="${CSS.escape(location.hash.slice(1))}"]:not(:disabled)`)?.click();
