@@ -16,7 +16,7 @@ import typer
 
 from schemas.configuration import render
 from schemas.errors import ExplainedError
-from schemas.settings import Settings
+from streams.cli_actions import ACTIONS
 from streams.cli_learning import evaluate, warm
 from streams.columns import COLUMNS_HELP
 from streams.logs import log_to_file, log_to_terminal
@@ -27,6 +27,7 @@ from streams.terminal import (
     Json,
     errors,
     fail,
+    find_broker,
     out,
     read_settings,
     say_error,
@@ -41,25 +42,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-
-
-class NoBroker(ExplainedError):
-    """No broker is configured and none of ours is running."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(
-            f"no broker: nothing runs on {Path(settings.data).resolve()}. Start `headstream up` first, "
-            "or name a cluster with --broker host:port."
-        )
-
-
-def find_broker(settings: Settings) -> str:
-    from streams.supervisor import known_broker
-
-    broker = known_broker(settings)
-    if broker is None:
-        raise NoBroker(settings)
-    return broker
 
 
 def handed_on(config: Path | None, data: Path) -> list[str]:
@@ -294,6 +276,8 @@ def replay(
 
 app.command(epilog=COLUMNS_HELP)(evaluate)
 app.command(epilog=COLUMNS_HELP)(warm)
+for action in ACTIONS:
+    app.command()(action)
 
 
 def read_speed(text: str) -> float | None:

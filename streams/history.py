@@ -207,14 +207,22 @@ class History:
         scenario: str | None = None,
         since: float = 0.0,
         until: float | None = None,
+        below: str | None = None,
         limit: int = 200,
     ) -> list[Report]:
-        """Newest first; those of one scenario, if it is named."""
+        """Newest first; those of one scenario, if it is named.
+
+        Args:
+            until: only those before; with `below` also those of that very time whose report_id is lower.
+        """
         query = sa.select(Report).where(Report.detected_at >= since)
         if scenario is not None:
             query = query.where(Report.scenario == scenario)
         if until is not None:
-            query = query.where(Report.detected_at < until)
+            before = Report.detected_at < until
+            if below is not None:
+                before |= (Report.detected_at == until) & (Report.report_id < below)
+            query = query.where(before)
         query = query.order_by(Report.detected_at.desc(), Report.report_id.desc()).limit(limit)
         with sa.orm.Session(self._reader, expire_on_commit=False) as session:
             return list(session.scalars(query))
@@ -276,9 +284,34 @@ class History:
         with self.engine.begin() as own:
             own.execute(statement, [dict(action)])
 
+    def begin_action(self, action: Mapping[str, Any], *, again: bool) -> bool:
+        """Put on record that something is begun; one that was refused, or that is done `again`, gives way.
+
+        Returns:
+            False if it stands there already; then nothing is changed.
+        """
+        statement = self._insert(PerformedAction)
+        update = {name: statement.excluded[name] for name in action if name != "action_id"}
+        gives_way = (PerformedAction.outcome == "refused") | sa.literal(again)
+        statement = statement.on_conflict_do_update(index_elements=["action_id"], set_=update, where=gives_way)
+        with self.engine.begin() as connection:
+            return connection.execute(statement, dict(action)).rowcount == 1
+
+    def end_action(self, action_id: str, outcome: str, detail: str) -> None:
+        """Put on record what came of it."""
+        statement = sa.update(PerformedAction).where(PerformedAction.action_id == action_id)
+        with self.engine.begin() as connection:
+            connection.execute(statement.values(outcome=outcome, detail=detail))
+
     def action(self, action_id: str) -> PerformedAction | None:
         with sa.orm.Session(self._reader, expire_on_commit=False) as session:
             return session.get(PerformedAction, action_id)
+
+    def actions_named(self, action_ids: Collection[str]) -> dict[str, PerformedAction]:
+        """Those of these few that are known."""
+        query = sa.select(PerformedAction).where(PerformedAction.action_id.in_(list(action_ids)))
+        with sa.orm.Session(self._reader, expire_on_commit=False) as session:
+            return {each.action_id: each for each in session.scalars(query)}
 
     def actions(self, scenario: str | None = None, limit: int = 200) -> list[PerformedAction]:
         """Newest first; with those of one scenario come those that were for all."""

@@ -15,18 +15,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from schemas.errors import ExplainedError
+from streams.administration import BrokerUnreachable
+from streams.gateway.backwards import no_broker
 from streams.gateway.calls import CALLS
 from streams.gateway.gateway import Gateway
+from streams.gateway.guard import Guard, allowed_hosts
+from streams.gateway.openapi import public_path
 from streams.gateway.refusal import Refusal, nearest_to
 
 log = logging.getLogger(__name__)
 
 
-def make_app(gateway: Gateway, pages: Sequence[BaseRoute] = ()) -> Starlette:
+def make_app(gateway: Gateway, pages: Sequence[BaseRoute] = ()) -> Guard:
     """The whole application; `request.app.state.gateway` is how pages reach what they show."""
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        gateway.start()
         try:
             yield
         finally:
@@ -36,12 +42,14 @@ def make_app(gateway: Gateway, pages: Sequence[BaseRoute] = ()) -> Starlette:
         Refusal: _refused,
         HTTPException: _not_routed,
         DBAPIError: _database_fails,
+        BrokerUnreachable: _broker_fails,
+        ExplainedError: _explained,
         Exception: _failed,
     }
     routes = [*(endpoint.route(gateway) for endpoint in CALLS), *pages]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=faults)
     app.state.gateway = gateway
-    return app
+    return Guard(app, allowed_hosts(gateway.settings.gateway))
 
 
 async def _refused(_request: Request, refusal: Refusal) -> Response:
@@ -52,7 +60,7 @@ async def _not_routed(request: Request, error: HTTPException) -> Response:
     """No route, or not by this method, as Starlette found."""
     path, status = request.url.path, HTTPStatus(error.status_code)
     if status is HTTPStatus.NOT_FOUND:
-        paths = tuple(dict.fromkeys(call.path.replace(":path}", "}") for call in CALLS))
+        paths = tuple(dict.fromkeys(public_path(call.path) for call in CALLS))
         nearest = nearest_to(path, paths)
         message = f"there is no {path[:200]}; {f'the nearest is {nearest}, and ' if nearest else ''}/api lists all"
         return Refusal(status, "unknown-path", message, nearest=nearest).response
@@ -67,6 +75,15 @@ async def _database_fails(_request: Request, error: DBAPIError) -> Response:
     log.warning("the database fails: %s", str(error.orig).strip())
     message = "the database does not answer; try again in a moment, and look at this process's log if it stays so"
     return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "no-database", message, headers={"Retry-After": "5"}).response
+
+
+async def _broker_fails(_request: Request, error: BrokerUnreachable) -> Response:
+    return no_broker(error.reason).response
+
+
+async def _explained(_request: Request, error: ExplainedError) -> Response:
+    log.error("%s", error)
+    return Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "fault", str(error)).response
 
 
 async def _failed(_request: Request, _error: Exception) -> Response:

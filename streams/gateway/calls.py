@@ -1,70 +1,52 @@
-"""The calls of the API, each with its path, its words and what it answers."""
+"""The calls of the API: all of them, in one list that routes, OpenAPI and the page for people are made from."""
 
 from __future__ import annotations
 
-from http import HTTPStatus
+from functools import cache
+from typing import Any
 
-import msgspec
+from starlette.responses import HTMLResponse, Response
 
-from schemas.signals import SIGNALS, Signal
+from streams.gateway import actions, dead_letters, intake, lookup, openapi, recommending, scenarios, sign_in, system
 from streams.gateway.endpoint import Asked, Endpoint, Nothing
 from streams.gateway.gateway import Gateway
-from streams.gateway.overview import Overview, read_overview
-from streams.gateway.series import DEFAULT_RANGE, Range, SeriesAnswer, SeriesQuery, read_seconds, read_series
 
 
-class Alive(msgspec.Struct, frozen=True):
-    """The process answers."""
-
-    status: str
-
-
-def health(_gateway: Gateway, _asked: Asked[Nothing, Nothing]) -> Alive:
-    return Alive("alive")
+@cache
+def _description() -> dict[str, Any]:
+    return openapi.describe(CALLS)
 
 
-class OverviewQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Over how long trends go."""
-
-    range: Range = DEFAULT_RANGE
+def describe(_gateway: Gateway, _asked: Asked[Nothing, Nothing]) -> dict[str, Any]:
+    return _description()
 
 
-def overview(gateway: Gateway, asked: Asked[OverviewQuery, Nothing]) -> Overview:
-    seconds = read_seconds(asked.query.range)
-    return read_overview(gateway.settings, gateway.serve, gateway.history, seconds=seconds)
-
-
-def signals(_gateway: Gateway, _asked: Asked[Nothing, Nothing]) -> list[Signal]:
-    return list(SIGNALS.values())
+def list_calls(_gateway: Gateway, _asked: Asked[Nothing, Nothing]) -> Response:
+    return HTMLResponse(openapi.page(CALLS))
 
 
 CALLS: tuple[Endpoint, ...] = (
+    *system.CALLS,
     Endpoint(
-        method="GET", path="/health", summary="Whether this process answers", call=health, answer=Alive
+        method="GET",
+        path="/openapi.json",
+        summary="This description, for programs",
+        call=describe,
+        answer=dict[str, Any],
     ),
     Endpoint(
         method="GET",
-        path="/api/scenarios",
-        summary="Every scenario at a glance, worst first",
-        call=overview,
-        query=OverviewQuery,
-        answer=Overview,
-        refusals=(HTTPStatus.BAD_REQUEST,),
+        path="/api",
+        summary="This description, for people",
+        call=list_calls,
+        answer=str,
+        media="text/html",
     ),
-    Endpoint(
-        method="GET",
-        path="/api/signals",
-        summary="What is measured, what it means, and what to do when it is red",
-        call=signals,
-        answer=list[Signal],
-    ),
-    Endpoint(
-        method="GET",
-        path="/api/series/{scenario}",
-        summary="Signals of a scenario over time, at most 500 points",
-        call=read_series,
-        query=SeriesQuery,
-        answer=SeriesAnswer,
-        refusals=(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND),
-    ),
-)  # fmt: skip
+    *intake.CALLS,
+    *recommending.CALLS,
+    *scenarios.CALLS,
+    *lookup.CALLS,
+    *dead_letters.CALLS,
+    *actions.CALLS,
+    *sign_in.CALLS,
+)

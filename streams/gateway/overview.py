@@ -201,7 +201,6 @@ def _summary(
     topic: str,
 ) -> ScenarioSummary:
     state, sentence, what_to_do, since = _verdict(status, stance, signals, alarms, topic)
-    fields: dict[str, Any] = {field: getattr(stance, field) for field in Standing.__struct_fields__} if stance else {}
     return ScenarioSummary(
         scenario=name,
         state=state,
@@ -209,13 +208,21 @@ def _summary(
         what_to_do=what_to_do,
         since=since,
         status=status,
-        stance=Standing(**fields) if fields else None,
+        stance=standing_of(stance) if stance else None,
         signals=dict(signals),
         alarms=alarms,
     )
 
 
-_SILENT = "Where its lag grows, SERVE or LEARN stands still: look whether they run. Where it does not, no events are published."
+def standing_of(stance: Stance) -> Standing:
+    fields: dict[str, Any] = {name: getattr(stance, name) for name in Standing.__struct_fields__}
+    return Standing(**fields)
+
+
+_SILENT = (
+    "Where its lag grows, SERVE or LEARN stands still: look whether they run. Where it does not, no events are "
+    "published."
+)
 
 
 def _verdict(

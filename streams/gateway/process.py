@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 import uvicorn
@@ -15,6 +15,7 @@ from sqlalchemy.engine import Engine
 from schemas.errors import ExplainedError
 from schemas.settings import Settings
 from streams.gateway.application import make_app
+from streams.gateway.doorkeeper import Doorkeeper, load_token, where_token
 from streams.gateway.gateway import Gateway
 from streams.history import History
 from streams.signals import StopSignals
@@ -64,28 +65,35 @@ def url_of(listening: socket.socket) -> str:
 
 
 class Server(uvicorn.Server):
-    """Tells when it answers."""
+    """Tells when it answers, and ends what streams for ever before it waits for calls to end."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, on_ready: Callable[[], None], before_stop: Callable[[], Awaitable[None]]
+    ) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._before_stop = before_stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._on_ready()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._before_stop()
+        await super().shutdown(sockets)
 
-def make_server(app: object, on_ready: Callable[[], None]) -> Server:
+
+def make_server(gateway: Gateway, on_ready: Callable[[], None]) -> Server:
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]  # any ASGI application
+        make_app(gateway),
         log_config=None,
         access_log=False,
         server_header=False,
         lifespan="on",
         timeout_graceful_shutdown=OPEN_CALLS_SECONDS,
     )
-    return Server(config, on_ready)
+    return Server(config, on_ready, gateway.live.close)
 
 
 def run_gateway(
@@ -99,13 +107,14 @@ def run_gateway(
     listening = listen(settings.gateway.host, settings.gateway.port)
     url = url_of(listening)
     serve, learn = (Store(engine, f"{settings.kafka.prefix}{name}", owner) for name in ("serve", "learn"))
-    gateway = Gateway(settings, broker, History(engine), serve, learn)
+    doorkeeper = Doorkeeper(load_token(settings), where_token(settings))
+    gateway = Gateway(settings, broker, history=History(engine), serve=serve, learn=learn, doorkeeper=doorkeeper)
 
     def ready() -> None:
         log.info("GATEWAY answers on %s", url)
         on_ready(url)
 
-    server = make_server(make_app(gateway), ready)
+    server = make_server(gateway, ready)
     stops.then(lambda: setattr(server, "should_exit", True))
     with listening:
         asyncio.run(server.serve([listening]))

@@ -14,6 +14,14 @@ from schemas.decoding import Invalid
 from schemas.errors import ExplainedError
 
 
+class RefusedRecord(msgspec.Struct, frozen=True):
+    """A record of a batch that could not be taken; `index` counts from 0."""
+
+    index: int
+    code: str
+    message: str
+
+
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why something was not done.
 
@@ -22,12 +30,14 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
         message: a sentence for people, with what to do.
         known: what could have been named in place of what was.
         nearest: the one of them that was meant, most likely.
+        refusals: of a batch of which nothing could be taken, the first records and why.
     """
 
     code: str
     message: str
     known: tuple[str, ...] = ()
     nearest: str | None = None
+    refusals: list[RefusedRecord] = []
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -47,11 +57,12 @@ class Refusal(ExplainedError):
         *,
         known: Iterable[str] = (),
         nearest: str | None = None,
+        refusals: Iterable[RefusedRecord] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.fault = Fault(code, message, tuple(known), nearest)
+        self.fault = Fault(code, message, tuple(known), nearest, list(refusals))
         self.headers = dict(headers or {})
 
     @property
@@ -60,8 +71,9 @@ class Refusal(ExplainedError):
 
 
 def json_response(content: Any, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
-    """What a call found, as JSON; numbers that are not finite become null."""
-    return Response(msgspec.json.encode(content), status, headers, media_type="application/json")
+    """What a call found, as JSON; numbers that are not finite become null. It is true now, so nobody keeps it."""
+    kept = {"Cache-Control": "no-store", **(headers or {})}
+    return Response(msgspec.json.encode(content), status, kept, media_type="application/json")
 
 
 def bad_request(invalid: Invalid) -> Refusal:

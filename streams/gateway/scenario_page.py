@@ -1,4 +1,4 @@
-"""A scenario's page: its quality, inputs, forgetting, calibration and exposure over time, and what happened meanwhile."""
+"""A scenario's page: quality, inputs, forgetting, calibration and exposure over time, and what happened meanwhile."""
 
 from __future__ import annotations
 
