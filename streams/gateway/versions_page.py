@@ -1,4 +1,4 @@
-"""Versions of a scenario: what can be rolled back to, what changed from one to the next, and the orders that change it."""
+"""Versions of a scenario: what can be rolled back to, what changed between them, and the orders that one may give."""
 
 from __future__ import annotations
 
@@ -117,9 +117,7 @@ def _compare(name: str, own: Mapping[str, float], before: Mapping[str, float]) -
     return 1 if (own[name] > before[name]) == (better == "higher") else -1
 
 
-def _changed(
-    version: Version, older: Version | None, own: Mapping[str, float], before: Mapping[str, float]
-) -> str:
+def _changed(version: Version, older: Version | None, own: Mapping[str, float], before: Mapping[str, float]) -> str:
     """`2,100 steps later, recall +0.4 points, a new lineage`."""
     if older is None:
         return "the oldest that is kept"
@@ -164,7 +162,7 @@ def orders(name: str, summary: ScenarioSummary, kept: Sequence[Kept], after_roll
         ),
         Order(
             "pause", "Pause learning…", f"Pause learning in {name}", (
-                f"{name} stops learning. Recommendations go on, from {serving}, and new events still reach user histories.",
+                f"{name} stops learning. Recommendations go on, from {serving}, and histories go on too.",
                 "It stays so, over restarts too, until somebody resumes learning. Other scenarios are not touched.",
             ),
             "Learning is paused already." if paused else unheard,
@@ -178,8 +176,8 @@ def orders(name: str, summary: ScenarioSummary, kept: Sequence[Kept], after_roll
         ),
         Order(
             "consolidate", "Consolidate all…", "Consolidate all scenarios", (
-                "Trunk and projection are trained with much replay, which brings back what was forgotten. It takes minutes.",
-                "The result is a new generation of all vectors, in every scenario. It is served only where it passes the gate.",
+                "Trunk and projection are trained with much replay, which brings back what was forgotten.",
+                "The result is a new generation of all vectors, served only where it passes the gate.",
             ),
             unheard,
         ),

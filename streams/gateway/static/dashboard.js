@@ -123,7 +123,7 @@ async function refresh() {
     }
     refreshedAt = Date.now();
     sayLive("live", "Live");
-    await loadCharts();
+    await Promise.all([loadCharts(), ...all("[data-again]").map(loadPart)]);
   } catch {
     sayBroken("GATEWAY answers with an error");
   } finally {
@@ -146,6 +146,25 @@ function replace(part, fresh) {
     (now.find((each) => target && each.getAttribute("href") === target) ?? now[place])?.focus({ preventScroll: true });
   }
 }
+
+// Parts that take their time are asked for once the page stands
+
+async function loadPart(part) {
+  part.setAttribute("aria-busy", "true");
+  try {
+    const response = await fetch(part.dataset.load, { headers: { Accept: "text/html" } });
+    const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+    replace(part, fresh.body);
+  } catch {
+    part.replaceChildren(make("div", { class: "message failed", role: "alert" }, make("p", {}, "GATEWAY does not answer. Look whether it runs.")));
+  }
+  part.removeAttribute("aria-busy");
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-reload]");
+  if (button) loadPart(find("[data-load]", button.closest(".panel")));
+});
 
 // Charts: what the server measured, in this page's colours
 
@@ -368,7 +387,7 @@ async function follow(actionId) {
   return null;
 }
 
-const signInLink = () => make("a", { href: `/sign-in?next=${encodeURIComponent(location.pathname)}` }, "Sign in");
+const signInLink = () => make("a", { href: `/login?next=${encodeURIComponent(location.pathname)}` }, "Sign in");
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
@@ -378,7 +397,31 @@ document.addEventListener("click", (event) => {
 
 document.addEventListener("submit", (event) => {
   if (event.target.dataset.action) order(event.target);
+  if (event.target.dataset.offset) {
+    event.preventDefault();
+    sendBack(event.target);
+  }
 });
+
+/** Send a dead letter back, put right. */
+async function sendBack(form) {
+  const fields = new FormData(form);
+  const tell = (state, ...words) => find(".answer", form).replaceChildren(make("div", { class: `message ${state}` }, make("p", {}, ...words)));
+  let value;
+  try {
+    value = JSON.parse(fields.get("value"));
+  } catch (error) {
+    return tell("failed", make("strong", {}, "Not sent: "), `it is not JSON yet. ${error.message}`);
+  }
+  localStorage.setItem("author", fields.get("author"));
+  try {
+    const wanted = { offset: Number(form.dataset.offset), author: fields.get("author"), reason: fields.get("reason"), value };
+    const sent = await ask("/api/dead-letters/republish", { method: "POST", body: JSON.stringify(wanted), headers: { "Content-Type": "application/json" } });
+    tell("done", make("strong", {}, "Sent back "), `to ${sent.topic}.`);
+  } catch (error) {
+    tell("failed", make("strong", {}, "Not sent: "), `${error.message} `, ...(error.status === 401 ? [signInLink()] : []));
+  }
+}
 
 // Begin
 
@@ -389,5 +432,5 @@ find("#theme").addEventListener("click", changeTheme);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { showTheme(); drawCharts(); });
 document.addEventListener("visibilitychange", refreshSoon);
 // What was painted first shall not wait for what is drawn after it.
-requestAnimationFrame(() => setTimeout(() => { loadCharts(); listen(); }));
+requestAnimationFrame(() => setTimeout(() => { all("[data-load]").forEach(loadPart); loadCharts(); listen(); }));
 find(`[data-order="${CSS.escape(location.hash.slice(1))}"]:not(:disabled)`)?.click();
