@@ -13,14 +13,12 @@ from confluent_kafka import Message
 from msgspec import Meta
 
 from schemas.items import Item
-from schemas.recommendations import Recommendation
+from schemas.recommendations import Recommendation, decode_recommendation
 from streams.gateway.backwards import newest_first, partitions_of, reading
 from streams.gateway.endpoint import Asked, Endpoint, Nothing
 from streams.gateway.gateway import Gateway
 
 MOST_LISTS = 200
-
-_decode = msgspec.json.Decoder(Recommendation).decode
 
 
 class LatestQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,7 +76,7 @@ def latest_of(gateway: Gateway, scenario: str, limit: int) -> Latest:
             for record in newest_first(consumer, topic, None, limit, partition)
         ]
     newest = heapq.nlargest(limit, records, key=lambda record: record.timestamp()[1])
-    lists = [(record, _decode(record.value() or b"")) for record in newest]
+    lists = [(record, decode_recommendation(record.value() or b"")) for record in newest]
     titles = gateway.learn.load_items(sorted(set(_names(found for _, found in lists))))
     sources = Counter(item.source for _, found in lists for item in found.items)
     return Latest(scenario, [_listed(record, found, titles) for record, found in lists], dict(sources.most_common()))

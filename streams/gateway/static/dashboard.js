@@ -171,9 +171,14 @@ document.addEventListener("click", (event) => {
 let charts = null;
 let library = null;
 
+// Styles that the library would write into the page, which the page's policy forbids: those of charts stand in our own
+// file, those of maps are not needed. Where it finds an element of these names it leaves them out.
+const STYLES = ["plotly.js-style-global", "9f215cf04c5486422605d13261cb87401f4e7763b6296af81e98efbc0130da53"];
+
 /** The charts' library is large, so it is asked for only once the page stands. */
 function loadLibrary() {
   library ??= new Promise((resolve, reject) => {
+    document.head.append(...STYLES.map((id) => make("meta", { id, class: "no-inline-styles" })));
     const script = make("script", { src: document.body.dataset.plotly });
     script.onload = () => resolve(globalThis.Plotly);
     script.onerror = () => reject(new Error("The charts' library cannot be loaded; the figures stand in the tables."));
