@@ -64,6 +64,7 @@ def demo(
     Example: [cyan]headstream demo --seconds 60 --json[/]
     """
     from streams.demo import run_demo
+    from streams.kafka_files import port_is_free
     from streams.status import read_scenarios
     from streams.store import Store, database_url, open_engine
     from streams.supervisor import Supervisor
@@ -72,10 +73,14 @@ def demo(
     began = time.monotonic()
     folder = data or Path(".headstream") / "demo"
     settings = read_settings(None, folder, None)
+    # Another `up` or demo may have the usual port, and this one is only looked at.
+    free = {} if port_is_free(settings.gateway.port) else {"HEADSTREAM_GATEWAY_PORT": "0"}
+    everything = Supervisor(settings, arguments=handed_on(None, folder), environment=free, on_step=step_printer(began))
     with stopping() as stop:
-        with Supervisor(settings, arguments=handed_on(None, folder), on_step=step_printer(began)) as supervisor:
+        with everything as supervisor:
             if not supervisor.wait_ready(stop):
                 return
+            errors.print(f"dashboard and API: [bold]{supervisor.gateway}[/]")
             ready_after = time.monotonic() - began
             watching = threading.Thread(target=supervise, args=(supervisor, stop), daemon=True)
             watching.start()
