@@ -94,8 +94,8 @@ def visit(browser: Browser, url: str, charts: bool) -> tuple[float, float, float
         page = context.new_page()
         page.goto(url)
         if charts:
-            page.wait_for_selector("html[data-charts=drawn]", timeout=60_000)
-        drawn = page.evaluate("performance.now()") if charts else float("nan")
+            page.wait_for_selector("html[data-whole]", timeout=60_000)
+        drawn = page.evaluate("performance.getEntriesByName('charts drawn')[0].startTime") if charts else float("nan")
         came, painted = page.evaluate(PAINTED)
         return came, painted, drawn
     finally:

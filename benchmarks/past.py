@@ -71,7 +71,16 @@ class Told:
     reference: float | None = None
 
 
-def fill(history: History, now: float, *, scenarios: Sequence[str] = NAMES, days: float = 30.0, seed: int = 1) -> None:
+def fill(
+    history: History,
+    now: float,
+    *,
+    scenarios: Sequence[str] = NAMES,
+    days: float = 30.0,
+    finest: int = 5,
+    seed: int = 1,
+    prefix: str = "headstream.",
+) -> None:
     """Write the past of these scenarios up to `now`, at every resolution as if it had been watched all along."""
     outage = (now - 20 * HOUR, now - 18.5 * HOUR)
     for number, scenario in enumerate(scenarios):
@@ -79,7 +88,7 @@ def fill(history: History, now: float, *, scenarios: Sequence[str] = NAMES, days
             continue
         random = np.random.default_rng([seed, number])
         level = 0.75 + 0.5 * random.random()
-        history.add(_measured(scenario, now, days, level, outage, random))
+        history.add(_measured(scenario, _times(now, days, finest, outage), now, days, level, outage[1], random))
         told = [_report(scenario, now, each) for each in _story(scenario)]
         history.add_reports(told)
         _versions(history, scenario, now, level, random)
@@ -88,22 +97,21 @@ def fill(history: History, now: float, *, scenarios: Sequence[str] = NAMES, days
         if scenario in scenarios:
             history.record_action(_order(scenario, now))
     history.prune(now)
-    _counts(history, [each for each in scenarios if each != EMPTY], now)
+    _counts(history, [each for each in scenarios if each != EMPTY], now, prefix)
 
 
-def _times(now: float, days: float, outage: tuple[float, float]) -> np.ndarray:
+def _times(now: float, days: float, finest: int, outage: tuple[float, float]) -> np.ndarray:
     """When something was measured: the farther back, the less often, as the resolutions keep it."""
     hourly = np.arange(now - days * DAY, now - RESOLUTIONS[60], HOUR)
     each_minute = np.arange(max(now - days * DAY, now - RESOLUTIONS[60]), now - RESOLUTIONS[5], 60)
-    often = np.arange(now - RESOLUTIONS[5], now, 5)
+    often = np.arange(now - RESOLUTIONS[5], now, finest)
     at = np.concatenate((hourly, each_minute, often))
     return at[(at < outage[0]) | (at >= outage[1])]
 
 
 def _measured(
-    scenario: str, now: float, days: float, level: float, outage: tuple[float, float], random: np.random.Generator
+    scenario: str, at: np.ndarray, now: float, days: float, level: float, restart: float, random: np.random.Generator
 ) -> Iterator[Measured]:
-    at = _times(now, days, outage)
     day = 1 + 0.25 * np.sin(2 * np.pi * (at % DAY) / DAY - 2.0)
     learnt = 1 - 0.3 * np.exp(-(at - (now - days * DAY)) / (4 * DAY))
     episodes = EPISODES.get(scenario, ())
@@ -120,7 +128,7 @@ def _measured(
             values *= moved.factors(signal, at)
         # After the outage there is a backlog to work off.
         if signal in ("lag", "learning_lag", "feature_age"):
-            values *= 1 + 200 * np.exp(-np.maximum(at - outage[1], 0) / 300) * (at >= outage[1])
+            values *= 1 + 200 * np.exp(-np.maximum(at - restart, 0) / 300) * (at >= outage[1])
         for moment, value in zip(at.tolist(), values.tolist(), strict=True):
             yield Measured.one(scenario, signal, moment, value)
 
@@ -280,10 +288,10 @@ def _matrix(
             }
 
 
-def _counts(history: History, scenarios: Sequence[str], now: float) -> None:
+def _counts(history: History, scenarios: Sequence[str], now: float, prefix: str) -> None:
     """What SERVE and LEARN have counted, and the model that is served."""
     tallies = [
-        {"topic": f"headstream.events.{name}", "partition": partition, "code": code, "count": count + 31 * partition}
+        {"topic": f"{prefix}events.{name}", "partition": partition, "code": code, "count": count + 31 * partition}
         for name in scenarios
         for partition in range(4)
         for code, count in (("events", 1_204_318), ("duplicates", 212), ("dead:bad-event", 3), ("dead:not-json", 1))

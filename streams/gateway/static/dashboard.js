@@ -221,7 +221,6 @@ async function drawCharts() {
     if (chart.empty) sayInPlot(figure, chart.empty);
     else drawn.push([figure, chart]);
   }
-  page.dataset.charts = drawn.length ? "drawing" : "drawn";
   if (!drawn.length) return;
   const plotly = await loadLibrary();
   const colours = readColours();
@@ -230,9 +229,10 @@ async function drawCharts() {
     if (!figure.dataset.drawn) plot.replaceChildren();
     await plotly.react(plot, traces(chart, colours), layout(chart, colours), { displayModeBar: false, responsive: true });
     figure.dataset.drawn = "yes";
-    if (drawn.length > 4) await new Promise((resume) => setTimeout(resume));
+    // Between two charts the browser may answer to its reader.
+    await new Promise((resume) => setTimeout(resume));
   }
-  page.dataset.charts = "drawn";
+  performance.mark("charts drawn");
 }
 
 /** The page's colours as they come out in light or dark. */
@@ -258,14 +258,29 @@ function local(seconds) {
   return new Date(date - date.getTimezoneOffset() * 60000).toISOString().slice(0, -1);
 }
 
+/** From where to where values are not missing. */
+function stretches(values) {
+  const found = [];
+  values.forEach((value, place) => {
+    if (value === null) return;
+    if (found.at(-1)?.[1] === place) found.at(-1)[1] = place + 1;
+    else found.push([place, place + 1]);
+  });
+  return found;
+}
+
 function traces(chart, colours) {
   const format = formatOf(chart.unit);
   const found = [];
   if (chart.band.length === 2) {
-    const edge = { mode: "lines", line: { width: 0 }, hoverinfo: "skip", connectgaps: false };
-    const [low, high] = chart.band;
-    found.push({ ...edge, x: low.at.map(local), y: low.values });
-    found.push({ ...edge, x: high.at.map(local), y: high.values, fill: "tonexty", fillcolor: fade(colours.accent, 0.16) });
+    // One area for each stretch without a gap: the library would join them across it.
+    for (const [from, to] of stretches(chart.band[0].values)) {
+      const [low, high] = chart.band.map((line) => ({ x: line.at.slice(from, to).map(local), y: line.values.slice(from, to) }));
+      found.push({
+        x: [...low.x, ...high.x.reverse()], y: [...low.y, ...high.y.reverse()],
+        mode: "lines", line: { width: 0 }, fill: "toself", fillcolor: fade(colours.accent, 0.16), hoverinfo: "skip",
+      });
+    }
   }
   chart.lines.forEach((line, number) => {
     const lonely = line.values.filter((value) => value !== null).length < 3;
@@ -309,7 +324,7 @@ function layout(chart, colours) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: getComputedStyle(document.body).fontFamily, color: colours.ink, size: 12 },
     hoverlabel: { bgcolor: colours.card, bordercolor: colours.line, font: { color: colours.ink, size: 12 } },
-    xaxis: { ...axis, type: "date", range: [local(charts.since), local(charts.until)], nticks: 6, showgrid: false },
+    xaxis: { ...axis, type: "date", range: [local(charts.since), local(charts.until)], nticks: 6, showgrid: false, tickformat: span > 2 * 86400 ? "%-d %b" : "%H:%M\n%-d %b", hoverformat: "%-d %b %H:%M" },
     yaxis: { ...axis, rangemode: "tozero", nticks: 5, tickformat: formatOf(chart.unit) },
     shapes, annotations,
   };
@@ -437,5 +452,9 @@ find("#theme").addEventListener("click", changeTheme);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { showTheme(); drawCharts(); });
 document.addEventListener("visibilitychange", refreshSoon);
 // What was painted first shall not wait for what is drawn after it.
-requestAnimationFrame(() => setTimeout(() => { all("[data-load]").forEach(loadPart); loadCharts(); listen(); }));
+requestAnimationFrame(() => setTimeout(async () => {
+  listen();
+  await Promise.all([loadCharts(), ...all("[data-load]").map(loadPart)]);
+  page.dataset.whole = "yes";
+}));
 find(`[data-order="${CSS.escape(location.hash.slice(1))}"]:not(:disabled)`)?.click();
