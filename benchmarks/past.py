@@ -128,7 +128,7 @@ def _measured(
             values *= moved.factors(signal, at)
         # After the outage there is a backlog to work off.
         if signal in ("lag", "learning_lag", "feature_age"):
-            values *= 1 + 200 * np.exp(-np.maximum(at - restart, 0) / 300) * (at >= outage[1])
+            values *= 1 + 200 * np.exp(-np.maximum(at - restart, 0) / 300) * (at >= restart)
         for moment, value in zip(at.tolist(), values.tolist(), strict=True):
             yield Measured.one(scenario, signal, moment, value)
 

@@ -11,12 +11,16 @@ from urllib.parse import urlsplit
 
 import axe_playwright_python
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 PLACES = ("chromium", "chromium-browser", "google-chrome")
 TIME_ZONE = "Asia/Kolkata"
 """Of the browser; half an hour off the whole ones, so that no other zone is taken for it."""
+
+
+PATIENCE_MILLISECONDS = 30_000
+expect.set_options(timeout=PATIENCE_MILLISECONDS)
 
 
 def chromium_path() -> str:
@@ -45,7 +49,7 @@ class Watched:
         self.url = url
         self.errors: list[str] = []
         self.elsewhere: list[str] = []
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE_MILLISECONDS)
         page.on("console", lambda said: self.errors.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("request", self._asked)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -280,7 +281,7 @@ def press_until(page: Page, key: str, name: str) -> None:
 
 
 def orders(running: Running) -> list[Control]:
-    found = [decode_control(each.value(), 0.0, {}) for each in records(running.broker, running.topics.control)]
+    found = [decode_control(each.value(), 0.0, Counter()) for each in records(running.broker, running.topics.control)]
     return [each for each in found if isinstance(each, Control)]
 
 
