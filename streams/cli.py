@@ -213,13 +213,17 @@ def run_process(name: str, config: Path | None, data: Path | None, broker: str |
 
     from schemas.migrations import upgrade
     from schemas.topics import Topics
+    from streams import metrics
     from streams.administration import ensure_topics
     from streams.store import Store, database_url, open_engine
     from streams.supervisor import line_to_supervisor
 
-    on_ready = line_to_supervisor()
+    say_ready = line_to_supervisor()
     log_to_file()
     settings = read_settings(config, data, broker)
+    begin = {"serve": metrics.begin_serve, "learn": metrics.begin_learn}[name]
+    begin(settings)
+    facts = {"metrics": metrics.offer(settings, name)}
     address = find_broker(settings)
     Path(settings.data).mkdir(parents=True, exist_ok=True)
     ensure_topics(address, Topics(settings).all(), settings.kafka.replication)
@@ -229,10 +233,10 @@ def run_process(name: str, config: Path | None, data: Path | None, broker: str |
     if name == "serve":
         from streams.serve import run_serve
 
-        run_serve(settings, address, store, stops, on_ready)
+        run_serve(settings, address, store, stops, lambda: say_ready(facts))
     from streams.learn import run_learn
 
-    run_learn(settings, address, store, stops, on_ready)
+    run_learn(settings, address, store, stops, lambda: say_ready(facts))
 
 
 @app.command(epilog=COLUMNS_HELP)

@@ -30,9 +30,11 @@ from schemas.records import ItemVector, OtherVersion, decode_example, encode
 from schemas.reports import dead_letter_headers
 from schemas.settings import Settings
 from schemas.topics import Topics
+from streams import metrics
 from streams.broadcast import Broadcast
 from streams.checkpoint_lock import share_checkpoints
 from streams.device import choose_device
+from streams.learn_metrics import LearnMetrics
 from streams.outbox import Outbox
 from streams.shortlists import Shortlists
 from streams.signals import StopSignals
@@ -166,6 +168,7 @@ class Learn:
             self._store.save_items(connection, list(news.changed.values()), news.deleted)
 
         self._store.commit(progress, effect)
+        metrics.count_batch({}, {self._topics.items: tallies})
         for key, position in self._items_counted.items():
             self._items_counted[key] = Position(max(after[key], position.next or 0), position.claim)
 
@@ -203,6 +206,7 @@ class Learn:
         for head in heads:
             self._outbox.send(self._topics.weights, head.scenario.encode(), encode(head), partition=0)
         self._finish_transaction()
+        metrics.publications.inc()
         self._store.save_heads(heads)
 
     def publish_news(self) -> None:
@@ -242,6 +246,7 @@ class Learn:
         state = (self._learner.step, {**self.done, **self.item_positions})
         if not claims or state == self._checkpointed:
             return self._durable
+        began = time.perf_counter()
         newest = self._store.checkpoints()
         number = newest[0].number + 1 if newest else 1
         folder = self._folder / f"{number:08d}"
@@ -255,6 +260,7 @@ class Learn:
 
         self._store.commit(progress, effect)
         self._durable, self._checkpointed = done, state
+        metrics.checkpoint_seconds.observe(time.perf_counter() - began)
         for old in self._store.checkpoints()[self._settings.learn.checkpoints_kept :]:
             self._store.forget_checkpoint(old.number)
             shutil.rmtree(old.folder, ignore_errors=True)
@@ -362,6 +368,11 @@ def run_learn(
     def checkpoint() -> None:
         consumer = worker.consumer
         consumer.durable.update(learn.checkpoint(dict(consumer.claims)))
+
+    @worker.app.task  # type: ignore[untyped-decorator]
+    async def measure() -> None:
+        await ready.wait()
+        await LearnMetrics(settings, broker, store, learner).run(worker.thread)
 
     @worker.app.task  # type: ignore[untyped-decorator]
     async def adopt() -> None:
