@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from schemas.configuration import render
+from schemas.configuration import render, variable_of
 from schemas.errors import ExplainedError
 from schemas.settings import Settings
 from streams.cli_learning import evaluate, warm
@@ -81,7 +81,7 @@ def demo(
 
     Example: [cyan]headstream demo --seconds 60 --json[/]
     """
-    from streams.demo import run_demo
+    from streams.demo import CONTROL_SHARE, run_demo
     from streams.status import read_scenarios
     from streams.store import Store, database_url, open_engine
     from streams.supervisor import Supervisor
@@ -89,9 +89,16 @@ def demo(
     log_to_terminal(errors)
     began = time.monotonic()
     folder = data or Path(".headstream") / "demo"
-    settings = read_settings(None, folder, None)
+    control = {f"scenarios.{name}.control": CONTROL_SHARE for name in read_settings(None, folder, None).scenarios}
+    settings = read_settings(None, folder, None, control)
+    everything = Supervisor(
+        settings,
+        arguments=handed_on(None, folder),
+        environment={variable_of(key): str(value) for key, value in control.items()},
+        on_step=step_printer(began),
+    )
     with stopping() as stop:
-        with Supervisor(settings, arguments=handed_on(None, folder), on_step=step_printer(began)) as supervisor:
+        with everything as supervisor:
             if not supervisor.wait_ready(stop):
                 return
             ready_after = time.monotonic() - began
