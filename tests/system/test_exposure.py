@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +13,7 @@ from schemas.control_group import in_control_group
 from schemas.recommendations import Recommendation
 from streams.history import History
 from streams.store import Store, database_url, open_engine
+from tests.prometheus import Prometheus, running_prometheus, series_named
 from tests.system.installation import Installation, until
 
 SCENARIO = "travel"
@@ -108,6 +112,35 @@ def test_who_only_asks_gets_no_row(travel: Installation, store: Store) -> None:
     for number in range(5):
         travel.answer(SCENARIO, f"made-up-{number}")
     assert store.load_users([f"made-up-{number}" for number in range(5)]) == {}
+
+
+def test_prometheus_finds_every_series_that_rules_and_dashboard_name(travel: Installation, tmp_path: Path) -> None:
+    travel.answer(SCENARIO, OTHERS[3])
+    travel.event(SCENARIO, OTHERS[3], "i0", "view")
+    travel.send(travel.topics.events(SCENARIO), b"not JSON")
+    travel.flush()
+    targets = {
+        f"headstream-{name}": re.findall(r"metrics are at http://(\S+)/metrics", travel.log(name))[-1]
+        for name in ("serve", "learn")
+    }
+    with running_prometheus(tmp_path, targets) as prometheus:
+        with suppress(AssertionError):
+            until(lambda: not missing(prometheus), "every series is there", 60)
+        assert missing(prometheus) == set()
+        assert sorted(each["metric"]["job"] for each in prometheus.ask("up == 1")) == sorted(targets)
+        scenarios = {each["metric"]["scenario"] for each in prometheus.ask("headstream_events_total")}
+        assert scenarios == set(travel.settings.scenarios)
+        (events,) = prometheus.ask(f'headstream_events_total{{scenario="{SCENARIO}"}}')
+        assert 0 < float(events["value"][1]) <= travel.scenarios()[SCENARIO]["events"]
+        (letters,) = prometheus.ask('sum(headstream_dead_letters_total{code="not-json"})')
+        assert float(letters["value"][1]) == 1
+        lineages = {each["value"][1] for each in prometheus.ask(f'headstream_model_lineage{{scenario="{SCENARIO}"}}')}
+        assert len(lineages) == 1
+
+
+def missing(prometheus: Prometheus) -> set[str]:
+    """Series that are named and not there."""
+    return {name for name in series_named() if not prometheus.ask(f"count({name})")}
 
 
 def test_what_is_shown_is_written_down_as_series(travel: Installation, store: Store) -> None:
