@@ -73,6 +73,8 @@ class Standing(msgspec.Struct, kw_only=True):
         learning: whether it learns; one that does not is tested all the same.
         restores: the version that is served again in place of what is learnt; None where that is served.
         good: the newest version that was found good; None before the first.
+        through: for each partition of the events topic the last offset that what is served has learnt from; None where
+            that is all that was taken.
         since: when all this began to hold, epoch seconds; `reason` says why, for people.
         test: of what was learnt since against the good version.
         turn: share of a micro-batch that is still to be ranked by both.
@@ -81,6 +83,7 @@ class Standing(msgspec.Struct, kw_only=True):
     learning: bool = True
     restores: int | None = None
     good: int | None = None
+    through: dict[int, int] | None = None
     since: float = 0.0
     reason: str = ""
     test: PairedTest = msgspec.field(default_factory=PairedTest)

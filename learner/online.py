@@ -231,6 +231,7 @@ class OnlineLearner:
                     self._mix(scenario, candidates, lessons.batch.target[tested])
                 self._count(scenario, lessons.batch)
         self._progress[name].mark(examples)
+        self._news.weights |= not self.promotion.standings[name].learning  # how far it is, and how well, is news too
 
     def _learn_from(self, placed: Sequence[Placed], lessons: Lessons) -> None:
         if self.learns_tower:
@@ -378,6 +379,14 @@ class OnlineLearner:
         progress = self._progress[name]
         recall = {} if progress.recall is None else {"recall@10": progress.recall}
         return {**recall, "examples": progress.examples, "tested": progress.tested, "hits": progress.hits}
+
+    def pause(self, name: str) -> None:
+        """Test on this scenario's examples and learn nothing from them."""
+        self.promotion.pause(name, self._progress[name].through)
+
+    def resume(self, name: str) -> None:
+        """Learn from this scenario's examples again, from the next one on."""
+        self.promotion.resume(name)
 
     def promote(self, name: str) -> int:
         """Take what a scenario has learnt for its good version, and serve it; returns that version's number."""

@@ -152,13 +152,28 @@ class Promotion:
 
     # What becomes of it
 
+    def pause(self, name: str, through: Mapping[int, int]) -> None:
+        """Learn nothing more in this scenario, which has learnt up to these offsets."""
+        standing = self.standings[name]
+        standing.learning = False
+        if standing.restores is None:
+            standing.through = dict(through)
+
+    def resume(self, name: str) -> None:
+        """Learn again in this scenario."""
+        standing = self.standings[name]
+        standing.learning = True
+        if standing.restores is None:
+            standing.through = None
+
     def promote(self, name: str, version: int, clocks: Clocks) -> None:
         """Take what is learnt now for the good version, and serve it."""
         number = self._table.scenarios.index(name)
         self.good.take(number, self._models[number], clocks)
         self.good.held.discard(number)
         before = self.standings[name]
-        self.standings[name] = Standing(learning=before.learning, good=version, turn=before.turn)
+        through = None if before.learning else before.through
+        self.standings[name] = Standing(learning=before.learning, good=version, through=through, turn=before.turn)
 
     def adopt(self, name: str, earlier: Earlier) -> None:
         """Know the good version again that a standing speaks of, after all was loaded from another checkpoint."""
@@ -200,7 +215,8 @@ class Promotion:
         self.good.take_from(number, model, earlier.clocks, then, earlier.there, known)
         self.good.shift(own, shifts)
         self.good.held.add(number)
-        self.standings[name] = Standing(learning=learning, restores=version, good=version)
+        through = dict(earlier.progress.through)
+        self.standings[name] = Standing(learning=learning, restores=version, good=version, through=through)
         return (table.eligible[number] | _mask(own, table.allocated)).nonzero().flatten()
 
     # What is served
@@ -211,12 +227,14 @@ class Promotion:
         Args:
             clock: over all scenarios.
         """
-        return [
-            Served(self.good.model(number), self.good.clocks(number), self.standings[name].restores)
-            if number in self.good.held
-            else Served(self._models[number], Clocks(clock, progress[name].clock))
-            for number, name in enumerate(self._table.scenarios)
-        ]
+        found = []
+        for number, name in enumerate(self._table.scenarios):
+            standing, model, clocks = self.standings[name], self._models[number], Clocks(clock, progress[name].clock)
+            if number in self.good.held:
+                model, clocks = self.good.model(number), self.good.clocks(number)
+            through = progress[name].through if standing.through is None else standing.through
+            found.append(Served(model, clocks, through, standing.restores))
+        return found
 
     def _known_to(self, then: ItemTable) -> Tensor:
         """The rows that hold the same items in another table as now; (n,), int64."""

@@ -69,10 +69,12 @@ class Served:
 
     Attributes:
         clocks: as of when the counts hold that it ranks by.
+        through: for each partition of the events topic the last offset that it has learnt from.
     """
 
     model: ScenarioModel
     clocks: Clocks
+    through: Mapping[int, int]
     restores: int | None = None
 
 
@@ -96,7 +98,7 @@ def weights_of(
             vectors_through=0,
             published_with=list(progress),
             trained_through={
-                f"{topics.events(name)}:{partition}": offset for partition, offset in sorted(each.through.items())
+                f"{topics.events(name)}:{partition}": offset for partition, offset in sorted(of.through.items())
             },
             recall=each.recall,
             tested=each.tested,

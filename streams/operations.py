@@ -173,7 +173,8 @@ class Operations:
             return
         # Nothing to go back to: what is served stays as it is, and nothing is learnt that nobody may see.
         if standing.learning:
-            standing.learning, standing.since, standing.reason = False, self._clock(), reason
+            self._learner.pause(name)
+            standing.since, standing.reason = self._clock(), reason
             reason = f"{reason} No version is kept to go back to; learning is paused until a person resumes it."
             self._reporter.say([self._report(name, signal, "paused", "page", reason, "pause")])
             self.say_stances()
@@ -227,7 +228,8 @@ class Operations:
             wanted = order.action == "resume"
             if standing.learning == wanted:
                 return f"Learning was {'on' if wanted else 'paused'} already."
-            standing.learning, standing.since, standing.reason = wanted, self._clock(), order.reason
+            (self._learner.resume if wanted else self._learner.pause)(name)
+            standing.since, standing.reason = self._clock(), order.reason
             served = "" if standing.restores is None else f" Version {standing.restores} is served until it has passed."
             return f"Learning goes on.{served}" if wanted else "Learning is paused; what is served stays as it is."
         if order.action == "promote":

@@ -95,6 +95,7 @@ def test_after_a_rollback_the_lists_are_those_of_the_good_version_again() -> Non
     readers.read(learner.roll_back("shop", kept, version, learning=True))
     assert readers.list_of("shop") == served
     assert readers.weights["shop"].restores == version
+    assert readers.weights["shop"].trained_through == {"headstream.events.shop:0": 119}
     assert readers.weights["news"].restores is None
 
 
@@ -143,13 +144,18 @@ def test_what_is_learnt_goes_on_from_the_good_version_and_not_from_what_was_spoi
 
 def test_a_paused_scenario_is_tested_and_learns_nothing() -> None:
     learner = two_shelves()
-    learner.promotion.standings["shop"].learning = False
+    learner.pause("shop")
+    through = Readers(learner).weights["shop"].trained_through
     before, tested = learner.remember().tensors, learner.figures("shop")["tested"]
     learner.learn("shop", stream([*SHOP, *BOTH], 40, seed=8, first=3000))
     after = learner.remember().tensors
     assert learner.figures("shop")["tested"] > tested
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert learner.learn("shop", stream([*SHOP, *BOTH], 40, seed=8, first=3000)) == 0
+    assert Readers(learner).weights["shop"].trained_through == through
+    learner.resume("shop")
+    learner.learn("shop", stream([*SHOP, *BOTH], 8, seed=8, first=4000))
+    assert Readers(learner).weights["shop"].trained_through == {"headstream.events.shop:0": 4007}
 
 
 def test_the_gate_calls_worse_what_was_spoilt_and_passes_what_was_not() -> None:
