@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,12 +20,24 @@ class ItemTexts:
     The texts themselves are kept only until the projection is settled.
     """
 
-    def __init__(self, projection: Projection, table: ItemTable) -> None:
+    def __init__(
+        self,
+        projection: Projection,
+        table: ItemTable,
+        on_shift: Callable[[Tensor, Tensor], None] = lambda _rows, _shifts: None,
+    ) -> None:
+        """Know no text yet.
+
+        Args:
+            on_shift: told of the rows (n,) whose vectors are about to change with their texts, and by what
+                (n, dimension).
+        """
         self._projection = projection
         self._table = table
         self._projected = torch.zeros_like(table.vectors)
         self._texts: dict[int, Tensor] = {}
         self._settled = False
+        self._on_shift = on_shift
 
     def put(self, rows: Sequence[int], texts: Tensor) -> bool:
         """Take these texts for these items, new or changed; what was learnt of them stays.
@@ -64,6 +76,11 @@ class ItemTexts:
         if row < len(self._projected):
             self._projected[row] = 0.0
 
+    def shifts(self, rows: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
+        """By how much the texts of items lie elsewhere than a checkpoint's tensors say; (n,) → (n, dimension)."""
+        then = tensors["texts/projected"].to(self._projected.device)
+        return self._projected[rows] - then[rows]
+
     def state(self) -> dict[str, Tensor]:
         known = {"rows": torch.tensor(list(self._texts), dtype=torch.long)}
         if self._texts:
@@ -84,5 +101,7 @@ class ItemTexts:
             self._projected = torch.cat([self._projected, more])
         at = torch.tensor(rows, device=self._projected.device)
         projected = self._projection.apply(texts)
-        self._table.vectors[at] += projected - self._projected[at]
+        shifts = projected - self._projected[at]
+        self._on_shift(at, shifts)
+        self._table.vectors[at] += shifts
         self._projected[at] = projected

@@ -273,7 +273,7 @@ class Serve:
             generated_at=generated_at,
             items=items,
             trigger=asked.trigger,
-            model=ModelVersion(weights.version, weights.step),
+            model=ModelVersion(weights.version, weights.step, weights.restores),
             trained_through=weights.trained_through,
             index_sequence=self._mirror.sequence,
         )
