@@ -219,7 +219,12 @@ def run_process(name: str, config: Path | None, data: Path | None, broker: str |
     from streams.store import Store, database_url, open_engine
     from streams.supervisor import line_to_supervisor
 
-    on_ready = line_to_supervisor()
+    tell_supervisor = line_to_supervisor()
+
+    def on_ready(address: str) -> None:
+        metrics.ready.set(1)
+        tell_supervisor(address)
+
     log_to_file()
     settings = read_settings(config, data, broker)
     address = find_broker(settings)

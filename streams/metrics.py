@@ -59,6 +59,7 @@ def _histogram(name: str, says: str, buckets: tuple[float, ...], *labels: str) -
 
 
 # Any process
+ready = _gauge("ready", "1 once this process does its work.")
 batch_records = _histogram("batch_records", "Records of one batch.", SIZES, "topic")
 batch_seconds = _histogram("batch_seconds", "Seconds that one batch took.", DURATIONS, "topic")
 dead_letters = _counter("dead_letters", "Records that were put aside.", "topic", "code")
