@@ -121,6 +121,11 @@ class OnlineLearner:
         """How many each scenario has learnt from."""
         return {name: progress.examples for name, progress in self._progress.items()}
 
+    @property
+    def remembered(self) -> dict[str, int]:
+        """How many examples are kept of each scenario, to be replayed."""
+        return {name: self._replay.filled(number) for name, number in self._number.items()}
+
     def adopt(self, make: MakeStrategy) -> None:
         """Take the steps to come with another strategy."""
         self._strategy: Strategy = make(

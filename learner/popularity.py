@@ -133,6 +133,17 @@ class Popularity:
         keys = self.keys[scenario].index_select(0, rows.flatten()).view(*rows.shape, 2)
         return (keys - scenario_clock * self._slope).float()
 
+    def share_of_late(self, scenario: int, rows: Tensor, scenario_clock: float) -> Tensor:
+        """Each row's share of the scenario's events of late, which is what `top` orders by; 0 where never used.
+
+        Args:
+            rows: (n,), int64.
+
+        Returns:
+            (n,), float32.
+        """
+        return self._mean_share(self.keys[scenario].index_select(0, rows), scenario_clock).exp().float() / 2
+
     def top(self, scenario: int, eligible: Tensor, k: int, scenario_clock: float) -> Tensor:
         """The most popular of the eligible rows, best first; those never used come last.
 

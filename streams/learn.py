@@ -31,10 +31,12 @@ from schemas.records import ItemVector, OtherVersion, decode_example, encode
 from schemas.reports import dead_letter_headers
 from schemas.settings import Settings
 from schemas.topics import Topics
+from streams import metrics
 from streams.broadcast import Broadcast
 from streams.checkpoint_lock import share_checkpoints
 from streams.device import choose_device
 from streams.history import History
+from streams.learn_metrics import LearnMetrics
 from streams.operations import Operations
 from streams.outbox import Outbox
 from streams.reporting import Reporter
@@ -205,6 +207,7 @@ class Learn:
             self._store.save_items(connection, list(news.changed.values()), news.deleted)
 
         self._store.commit(progress, effect)
+        metrics.count_batch({}, {self._topics.items: tallies})
         for key, position in self._items_counted.items():
             self._items_counted[key] = Position(max(after[key], position.next or 0), position.claim)
 
@@ -242,6 +245,7 @@ class Learn:
         for head in heads:
             self._outbox.send(self._topics.weights, head.scenario.encode(), encode(head), partition=0)
         self._finish_transaction()
+        metrics.publications.inc()
         self._store.save_heads(heads)
 
     def publish_news(self) -> None:
@@ -291,6 +295,7 @@ class Learn:
         if not claims:
             return self._durable  # the next owner begins from the newest checkpoint, and is told all of it again
         state = (self._learner.step, {**self.done, **self.item_positions})
+        began = time.perf_counter()
         newest = self._store.checkpoints()
         number = newest[0].number + 1 if newest else 1
         folder = self._folder / f"{number:08d}"
@@ -313,6 +318,7 @@ class Learn:
 
         self._store.commit(progress, effect)
         self._durable, self._checkpointed = done, state
+        metrics.checkpoint_seconds.observe(time.perf_counter() - began)
         self._tidy()
         return done
 
@@ -481,6 +487,11 @@ def run_learn(
     @worker.app.task  # type: ignore[untyped-decorator]
     async def say_stances() -> None:
         await every(STANCE_SECONDS, lambda: learn.operations.say_stances())
+
+    @worker.app.task  # type: ignore[untyped-decorator]
+    async def measure() -> None:
+        await ready.wait()
+        await LearnMetrics(settings, broker, store, learner).run(worker.thread)
 
     @worker.app.task  # type: ignore[untyped-decorator]
     async def adopt() -> None:
