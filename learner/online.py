@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from learner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from learner.consolidation import Consolidation
 from learner.exam import Exam
 from learner.facts import Facts, made_for
 from learner.gate import Verdict
@@ -308,6 +309,29 @@ class OnlineLearner:
                 self.step += self._trainer.step(part, len(part))
                 self._news.suspect(self._trainer.tower.leaves.rows)
         self._news.weights = True
+
+    def consolidate(self) -> Consolidation:
+        """What `advance_consolidation` goes on with."""
+        size = self._settings.learn.micro_batch + self._settings.learn.replay_batch
+        return Consolidation(
+            self._trainer, self._replay, self._texts, self.table, self._projection, size, self._generator
+        )
+
+    def advance_consolidation(self, consolidation: Consolidation, steps: int) -> bool:
+        """Take some steps of it; returns whether that was all, and a new generation of item vectors is there."""
+        before = consolidation.done
+        self._news.suspect(consolidation.advance(steps))
+        self.step += consolidation.done - before
+        self._news.weights = True
+        if consolidation.done < consolidation.steps:
+            return False
+        self._news.suspect(consolidation.finish())
+        return True
+
+    @property
+    def generation(self) -> int:
+        """How many consolidations there were."""
+        return self._projection.generation
 
     def begin_stream(self) -> None:
         """Call what was learnt so far the past: no offset, count or recall of it is part of the stream that begins."""

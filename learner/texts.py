@@ -10,6 +10,9 @@ from torch import Tensor
 from learner.items import ItemTable
 from learner.projection import Projection
 
+NO_SHIFT = 1e-4
+"""Smaller ones are rounding."""
+
 ENOUGH_TEXTS = 20_000
 """Their principal directions are those of any number of texts; what is kept until then is bounded by it."""
 
@@ -76,10 +79,47 @@ class ItemTexts:
         if row < len(self._projected):
             self._projected[row] = 0.0
 
+    def projected(self, rows: Tensor) -> Tensor:
+        """What the texts of items contribute to their vectors; (n,) → (n, dimension)."""
+        found = self._projected.new_zeros(len(rows), self._projected.shape[1])
+        known = rows < len(self._projected)
+        found[known] = self._projected[rows[known]]
+        return found
+
+    def turn(self, rows: Tensor, turn: Tensor, stay: Tensor) -> Tensor:
+        """The projection has turned: the texts of items lie elsewhere, and so do the items, but for some that stay.
+
+        Args:
+            rows: each once; (n,), int64.
+            turn: (dimension, dimension).
+            stay: rows of items that are where they are for other reasons; (m,), int64.
+
+        Returns:
+            The rows of the items that have moved; (k,), int64.
+        """
+        shifts = self._projected[rows] @ turn.T - self._projected[rows]
+        self._projected[rows] += shifts
+        moving = ~torch.isin(rows, stay)
+        moved: Tensor = rows[moving]
+        self._table.vectors[moved] += shifts[moving]
+        return moved
+
     def shifts(self, rows: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
-        """By how much the texts of items lie elsewhere than a checkpoint's tensors say; (n,) → (n, dimension)."""
-        then = tensors["texts/projected"].to(self._projected.device)
-        return self._projected[rows] - then[rows]
+        """By how much items lie elsewhere than a checkpoint's tensors say because they have other texts now.
+
+        That the projection has turned since is no such reason.
+
+        Args:
+            rows: (n,), int64.
+
+        Returns:
+            (n, dimension).
+        """
+        device = self._projected.device
+        then, turned = tensors["texts/projected"].to(device)[rows], tensors["projection/turn"].to(device)
+        since = torch.linalg.solve(turned.T, self._projection.turn.T)  # what then @ since is now
+        shifts: Tensor = self.projected(rows) - then @ since
+        return shifts.masked_fill_(shifts.abs() < NO_SHIFT, 0.0)
 
     def state(self) -> dict[str, Tensor]:
         known = {"rows": torch.tensor(list(self._texts), dtype=torch.long)}

@@ -305,6 +305,7 @@ class Learn:
             "items": _listed(self.item_positions),
             "control": _listed(self.control_positions),
             "performed": self.operations.remembered(),
+            "consolidating": self.operations.under_way(),
         }
         sha256 = self._learner.save(folder, extra)
         progress = [Progress(*key, self._durable[key], done[key], claim) for key, claim in claims.items()]
@@ -371,7 +372,10 @@ class Learn:
             else:
                 self.item_positions = _unlisted(facts.extra["items"])
             self.control_positions = _unlisted(facts.extra.get("control", []))
-            self.operations.resume(msgspec.convert(facts.extra.get("performed", []), list[str]))
+            self.operations.resume(
+                msgspec.convert(facts.extra.get("performed", []), list[str]),
+                msgspec.convert(facts.extra.get("consolidating"), Control | None),
+            )
             return _unlisted(facts.extra["examples"])
         if checkpoints:
             names = ", ".join(checkpoint.folder for checkpoint in checkpoints)
@@ -468,6 +472,13 @@ def run_learn(
         await ready.wait()
         orders.positions.update(learn.control_positions)
         await orders.run()
+
+    @worker.app.task  # type: ignore[untyped-decorator]
+    async def consolidate() -> None:
+        await ready.wait()
+        while True:
+            under_way = await on_worker(learn.operations.consolidate)
+            await asyncio.sleep(NEWS_SECONDS if under_way else STANCE_SECONDS / 5)
 
     @worker.app.task  # type: ignore[untyped-decorator]
     async def judge() -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from learner.checkpoint import CheckpointMismatch, DamagedCheckpoint, read_checkpoint
+from learner.consolidation import Consolidation
 from learner.online import OnlineLearner
 from learner.promotion import UnknownScenario
 from learner.publication import Publication
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 
 ACTIONS_REMEMBERED = 1000
 """Newest orders whose ids are known, so that one that comes again is not carried out again."""
+
+STEPS_AT_ONCE = 2
+"""Of a consolidation, between which examples are learnt."""
 
 PAST_TENSE = {
     "pause": "paused",
@@ -78,6 +82,7 @@ class Operations:
         self._checkpoint = checkpoint
         self._clock = clock
         self._performed: dict[str, None] = {}
+        self._consolidating: tuple[Control, Consolidation] | None = None
 
     # After a restart
 
@@ -85,9 +90,11 @@ class Operations:
         """Ids of the newest orders, for the checkpoint."""
         return list(self._performed)
 
-    def resume(self, performed: Sequence[str]) -> None:
+    def resume(self, performed: Sequence[str], under_way: Control | None) -> None:
         """Go on as a restored checkpoint stood: it says which version is good, and that one lies in another."""
         self._performed = dict.fromkeys(performed)
+        if under_way is not None:
+            self._begin(under_way)
         for name, standing in self._learner.promotion.standings.items():
             if standing.good is None:
                 continue
@@ -185,6 +192,10 @@ class Operations:
         """Carry out an order, once; what came of it is on record and on the drift topic."""
         if order.action_id in self._performed:
             return
+        if order.action == "consolidate" and self._consolidating is None:
+            log.info("a consolidation begins: %s: %s", order.author, order.reason)
+            self._begin(order)
+            return
         try:
             detail = self._carry_out(order)
             outcome, status = "done", PAST_TENSE[order.action]
@@ -192,6 +203,9 @@ class Operations:
             detail, outcome, status = str(refusal), "refused", "refused"
         except (DamagedCheckpoint, CheckpointMismatch, UnknownScenario, OtherVersion) as error:
             detail, outcome, status = f"the version cannot be used: {error}", "refused", "refused"
+        self._finish(order, detail, outcome, status)
+
+    def _finish(self, order: Control, detail: str, outcome: str, status: str) -> None:
         self._performed[order.action_id] = None
         while len(self._performed) > ACTIONS_REMEMBERED:
             del self._performed[next(iter(self._performed))]
@@ -219,7 +233,7 @@ class Operations:
             Refusal: it cannot be done.
         """
         if order.action == "consolidate":
-            raise Refusal("consolidation is not built yet")
+            raise Refusal("a consolidation is under way already")
         name = order.scenario or ""
         standing = self._learner.promotion.standings.get(name)
         if standing is None:
@@ -241,6 +255,33 @@ class Operations:
             raise Refusal("no version of this scenario has been good yet")
         self._roll_back(name, self._version(name, number), learning=False, reason=order.reason)
         return f"Version {number} is served again; learning is paused until it is resumed."
+
+    # Consolidation
+
+    def _begin(self, order: Control) -> None:
+        self._consolidating = order, self._learner.consolidate()
+
+    def consolidate(self) -> bool:
+        """Take a few steps of the consolidation that is under way; returns whether one is.
+
+        Examples are learnt between, and whatever becomes worse is found and taken back by the gate as ever.
+        """
+        if self._consolidating is None:
+            return False
+        order, consolidation = self._consolidating
+        if self._learner.advance_consolidation(consolidation, STEPS_AT_ONCE):
+            self._consolidating = None
+            detail = (
+                f"Trunk and item vectors learnt {consolidation.steps} steps from replay alone; item vectors are of "
+                f"generation {self._learner.generation}."
+            )
+            self.publish_news()
+            self._finish(order, detail, "done", PAST_TENSE["consolidate"])
+        return True
+
+    def under_way(self) -> Control | None:
+        """The order of a consolidation that is not done, for the checkpoint: after a restart it begins anew."""
+        return self._consolidating[0] if self._consolidating else None
 
     # Both
 

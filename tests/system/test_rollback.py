@@ -135,6 +135,11 @@ def test_a_scenario_goes_back_to_a_version_and_stays_there_until_a_person_or_the
     learnt(system, "news", 61)
     assert system.answer("shop", "ann").model.restores == good
 
+    # A consolidation is for all of them.
+    told = done(history, order(system, "consolidate"))
+    assert told.outcome == "done" and "generation 1" in told.detail
+    assert system.answer("shop", "ann").model.restores == good
+
     # A person says that what is learnt is to be served.
     assert done(history, order(system, "promote", scenario="shop")).outcome == "done"
     shown(system, lambda found: found.model.restores is None, "what is learnt is served")
