@@ -64,6 +64,7 @@ def demo(
     Example: [cyan]headstream demo --seconds 60 --json[/]
     """
     from streams.demo import CONTROL_SHARE, run_demo
+    from streams.kafka_files import port_is_free
     from streams.status import read_scenarios
     from streams.store import Store, database_url, open_engine
     from streams.supervisor import Supervisor
@@ -73,16 +74,19 @@ def demo(
     folder = data or Path(".headstream") / "demo"
     control = {f"scenarios.{name}.control": CONTROL_SHARE for name in read_settings(None, folder, None).scenarios}
     settings = read_settings(None, folder, None, control)
+    # Another `up` or demo may have the usual port, and this one is only looked at.
+    free = {} if port_is_free(settings.gateway.port) else {"HEADSTREAM_GATEWAY_PORT": "0"}
     everything = Supervisor(
         settings,
         arguments=handed_on(None, folder),
-        environment={variable_of(key): str(value) for key, value in control.items()},
+        environment={variable_of(key): str(value) for key, value in control.items()} | free,
         on_step=step_printer(began),
     )
     with stopping() as stop:
         with everything as supervisor:
             if not supervisor.wait_ready(stop):
                 return
+            errors.print(f"dashboard and API: [bold]{supervisor.gateway}[/]")
             ready_after = time.monotonic() - began
             watching = threading.Thread(target=supervise, args=(supervisor, stop), daemon=True)
             watching.start()

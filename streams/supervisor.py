@@ -171,15 +171,15 @@ class Supervisor:
         settings: Settings,
         *,
         arguments: Sequence[str] = (),
-        environment: Mapping[str, str] | None = None,
         processes: Sequence[str] = ("serve", "learn", "gateway"),
+        environment: Mapping[str, str] | None = None,
         on_step: Callable[[str], None] = lambda _step: None,
     ) -> None:
-        """`arguments` are handed on to every child's command line, such as --config and --data, `environment` too."""
+        """`arguments` are handed on to every child's command line, such as --config, `environment` beside our own."""
         self._settings = settings
         self._arguments = list(arguments)
-        self._environment = dict(environment or {})
         self._names = processes
+        self._environment = dict(environment or {})
         self._on_step = on_step
         self._data = Path(settings.data).resolve()
         self._embedded: EmbeddedBroker | None = None
@@ -215,12 +215,8 @@ class Supervisor:
             upgrade(engine)
         finally:
             engine.dispose()
-        environment = {
-            **os.environ,
-            **self._environment,
-            "HEADSTREAM_KAFKA_BROKER": self.broker,
-            "PYTHONUNBUFFERED": "1",
-        }
+        ours = {"HEADSTREAM_KAFKA_BROKER": self.broker, "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, **self._environment, **ours}
         for name in self._names:
             self._on_step(f"starting {name}")
             command = [sys.executable, "-m", "streams.cli", name, *self._arguments]

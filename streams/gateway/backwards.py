@@ -9,9 +9,10 @@ from http import HTTPStatus
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from streams.client import LEADER_PAUSE_SECONDS, NO_LEADER_YET
 from streams.gateway.refusal import Refusal
 
-METADATA_SECONDS = 5.0
+METADATA_SECONDS = 3.0
 READ_SECONDS = 8.0
 CHUNK_RECORDS = 200
 LARGEST_FETCH_BYTES = 16 << 20
@@ -53,7 +54,14 @@ def no_broker(reason: str) -> Refusal:
 
 def bounds(consumer: Consumer, topic: str) -> tuple[int, int]:
     """The first offset that is held, and the one after the last."""
-    return consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=METADATA_SECONDS)
+    deadline = time.monotonic() + METADATA_SECONDS
+    while True:
+        try:
+            return consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=METADATA_SECONDS)
+        except KafkaException as failure:
+            if failure.args[0].code() not in NO_LEADER_YET or time.monotonic() > deadline:
+                raise
+            time.sleep(LEADER_PAUSE_SECONDS)
 
 
 def newest_first(consumer: Consumer, topic: str, before: int | None, most: int) -> Iterator[Message]:

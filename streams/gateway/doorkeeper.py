@@ -132,7 +132,7 @@ class Doorkeeper:
         Raises:
             Refusal: 429 after too many wrong ones.
         """
-        if seconds := self._guesses.empty(client):
+        if seconds := self._guesses.waits(client):
             raise too_many("too many wrong tokens", seconds)
         if hmac.compare_digest(token.encode(errors="replace"), self._token):
             return True

@@ -66,7 +66,7 @@ class Replies:
 
     def close(self) -> None:
         self._closing.set()
-        if self._thread.is_alive():
+        if self.listening.is_set():  # else it waits for a broker that is away, which nobody shall wait for
             self._thread.join()
 
     # On the thread
@@ -111,6 +111,8 @@ class Replies:
                     places.append(place)
         except KafkaException as failure:
             log.warning("answers cannot be listened for yet: %s", failure.args[0].str())
+            return False
+        if self._closing.is_set():
             return False
         consumer.assign(places)
         self._loop.call_soon_threadsafe(self.listening.set)

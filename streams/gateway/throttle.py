@@ -37,7 +37,7 @@ class Throttle:
             self._buckets.popitem(last=False)
         return 0 if allowed else math.ceil((1.0 - left) / self._rate)
 
-    def empty(self, client: str) -> int:
+    def waits(self, client: str) -> int:
         """After how many seconds this client's next call may go on; 0 is now. Counts nothing."""
         left, at = self._buckets.get(client, (self._burst, self._clock()))
         left += (self._clock() - at) * self._rate
