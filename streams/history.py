@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -79,9 +80,14 @@ class History:
     # Series
 
     def add(self, measured: Iterable[Measured], connection: Connection | None = None) -> None:
-        """Add observations at every resolution, in the caller's transaction if there is one."""
+        """Add observations at every resolution, in the caller's transaction if there is one.
+
+        What is not finite is left out: it says nothing, and one such value would spoil every sum that it goes into.
+        """
         sums: dict[tuple[str, str, int, int], list[float]] = {}
         for each in measured:
+            if not all(map(math.isfinite, (each.observations, each.total, each.least, each.most))):
+                continue
             for seconds in RESOLUTIONS:
                 key = each.scenario, each.signal, seconds, int(each.at // seconds) * seconds
                 known = sums.setdefault(key, [0.0, 0.0, each.least, each.most])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,12 @@ def test_observations_of_one_stretch_add_up_whoever_made_them(history: History) 
     History(history.engine).add([Measured("shop", "recall@10", START + 3, 2.0, 1.0, 0.25, 0.75)])
     found = history.series("shop", ["recall@10"], START, START + 600)
     assert found.points == {"recall@10": [Point(START, 0.5, 0.0, 1.0, 4.0)]}
+
+
+def test_what_is_not_finite_spoils_nothing(history: History) -> None:
+    odd = [Measured.one("shop", "lag", START, value) for value in (math.nan, math.inf)]
+    history.add([*odd, Measured.one("shop", "lag", START, 1.0)])
+    assert history.series("shop", ["lag"], START, START + 60).points == {"lag": [Point(START, 1.0, 1.0, 1.0, 1.0)]}
 
 
 def test_a_signal_that_was_not_measured_has_no_point_rather_than_a_zero(history: History) -> None:
