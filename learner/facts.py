@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from learner.checkpoint import CheckpointMismatch
+from learner.gate import Standing
 from learner.mixer import FEATURES
 from learner.progress import Progress
 from schemas.records import OtherVersion
@@ -32,6 +33,7 @@ class Facts(msgspec.Struct, kw_only=True):
     Attributes:
         made_for: settings that the tensors fit and no others.
         names: the item of each row.
+        standings: how each scenario stands to its good version.
         extra: whatever was given to be kept.
     """
 
@@ -43,6 +45,7 @@ class Facts(msgspec.Struct, kw_only=True):
     step: int
     skipped_steps: int
     left_out: int
+    standings: dict[str, Standing]
     extra: dict[str, object]
 
     @classmethod

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from schemas.configuration import render
+from schemas.configuration import render, variable_of
 from schemas.errors import ExplainedError
 from streams.cli_actions import ACTIONS
 from streams.cli_learning import evaluate, warm
@@ -63,7 +63,7 @@ def demo(
 
     Example: [cyan]headstream demo --seconds 60 --json[/]
     """
-    from streams.demo import run_demo
+    from streams.demo import CONTROL_SHARE, run_demo
     from streams.kafka_files import port_is_free
     from streams.status import read_scenarios
     from streams.store import Store, database_url, open_engine
@@ -72,10 +72,16 @@ def demo(
     log_to_terminal(errors)
     began = time.monotonic()
     folder = data or Path(".headstream") / "demo"
-    settings = read_settings(None, folder, None)
+    control = {f"scenarios.{name}.control": CONTROL_SHARE for name in read_settings(None, folder, None).scenarios}
+    settings = read_settings(None, folder, None, control)
     # Another `up` or demo may have the usual port, and this one is only looked at.
     free = {} if port_is_free(settings.gateway.port) else {"HEADSTREAM_GATEWAY_PORT": "0"}
-    everything = Supervisor(settings, arguments=handed_on(None, folder), environment=free, on_step=step_printer(began))
+    everything = Supervisor(
+        settings,
+        arguments=handed_on(None, folder),
+        environment={variable_of(key): str(value) for key, value in control.items()} | free,
+        on_step=step_printer(began),
+    )
     with stopping() as stop:
         with everything as supervisor:
             if not supervisor.wait_ready(stop):
@@ -212,14 +218,21 @@ def run_process(name: str, config: Path | None, data: Path | None, broker: str |
 
     from schemas.migrations import upgrade
     from schemas.topics import Topics
+    from streams import metrics
     from streams.administration import ensure_topics
     from streams.store import Store, database_url, open_engine
     from streams.supervisor import line_to_supervisor
 
-    on_ready = line_to_supervisor()
+    tell_supervisor = line_to_supervisor()
+
+    def on_ready(address: str) -> None:
+        metrics.ready.set(1)
+        tell_supervisor(address)
+
     log_to_file()
     settings = read_settings(config, data, broker)
     address = find_broker(settings)
+    offered = "" if name == "gateway" else metrics.offer(settings, name)
     Path(settings.data).mkdir(parents=True, exist_ok=True)
     ensure_topics(address, Topics(settings).all(), settings.kafka.replication)
     engine = open_engine(database_url(settings))
@@ -233,10 +246,10 @@ def run_process(name: str, config: Path | None, data: Path | None, broker: str |
     if name == "serve":
         from streams.serve import run_serve
 
-        run_serve(settings, address, store, stops, lambda: on_ready(""))
+        run_serve(settings, address, store, stops, lambda: on_ready(offered))
     from streams.learn import run_learn
 
-    run_learn(settings, address, store, stops, lambda: on_ready(""))
+    run_learn(settings, address, store, stops, lambda: on_ready(offered))
 
 
 @app.command(epilog=COLUMNS_HELP)

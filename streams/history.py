@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -79,9 +80,14 @@ class History:
     # Series
 
     def add(self, measured: Iterable[Measured], connection: Connection | None = None) -> None:
-        """Add observations at every resolution, in the caller's transaction if there is one."""
+        """Add observations at every resolution, in the caller's transaction if there is one.
+
+        What is not finite is left out: it says nothing, and one such value would spoil every sum that it goes into.
+        """
         sums: dict[tuple[str, str, int, int], list[float]] = {}
         for each in measured:
+            if not all(map(math.isfinite, (each.observations, each.total, each.least, each.most))):
+                continue
             for seconds in RESOLUTIONS:
                 key = each.scenario, each.signal, seconds, int(each.at // seconds) * seconds
                 known = sums.setdefault(key, [0.0, 0.0, each.least, each.most])
@@ -294,8 +300,9 @@ class History:
         update = {name: statement.excluded[name] for name in action if name != "action_id"}
         gives_way = (PerformedAction.outcome == "refused") | sa.literal(again)
         statement = statement.on_conflict_do_update(index_elements=["action_id"], set_=update, where=gives_way)
+        statement = statement.values(dict(action)).returning(PerformedAction.action_id)
         with self.engine.begin() as connection:
-            return connection.execute(statement, dict(action)).rowcount == 1
+            return connection.execute(statement).first() is not None
 
     def end_action(self, action_id: str, outcome: str, detail: str) -> None:
         """Put on record what came of it."""

@@ -275,7 +275,11 @@ class Supervisor:
     def _announce(self) -> None:
         """Say where everything is, for scripts: from when all is ready on, and anew with every change."""
         processes: dict[str, dict[str, object]] = {
-            child.name: {"pid": child.process.pid if child.process else None, "state": child.state}
+            child.name: {
+                "pid": child.process.pid if child.process else None,
+                "state": child.state,
+                **({"address": child.address} if child.address else {}),
+            }
             for child in self._children
         }
         if self._embedded is not None:

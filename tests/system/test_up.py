@@ -102,6 +102,8 @@ def test_up_says_where_everything_is(up: Up) -> None:
     assert httpx.get(endpoints["gateway"] + "/health").json() == {"status": "alive"}
     assert endpoints["gateway"] in (up.folder / "up.log").read_text()
     assert set(endpoints["processes"]) == {"broker", "serve", "learn", "gateway"}
+    for name in ("serve", "learn", "gateway"):
+        assert "headstream_ready 1.0\n" in httpx.get(endpoints["processes"][name]["address"] + "/metrics").text
     for each in endpoints["processes"].values():
         assert psutil.pid_exists(each["pid"])
 
