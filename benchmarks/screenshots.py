@@ -1,6 +1,6 @@
 """Pictures of a running dashboard, small enough for the documentation.
 
-    uv run python -m benchmarks.screenshots URL /=docs/dashboard-overview.png /scenarios/shop=docs/dashboard-scenario.png
+    uv run python -m benchmarks.screenshots URL /=overview.png /scenarios/shop=scenario.png
 
 To have something to look at without a stream of events: `python -m benchmarks.dashboard --keep`.
 """

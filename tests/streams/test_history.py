@@ -92,7 +92,7 @@ def test_a_chart_of_few_points_reads_few_rows(history: History) -> None:
 def test_the_newest_values_are_told_for_all_scenarios_at_once(history: History) -> None:
     history.add([Measured.one("shop", "lag", START + at, value) for at, value in ((0, 9.0), (100, 1.0), (103, 3.0))])
     history.add([Measured.one("news", "recall@10", START + 100, 0.5), Measured.one("news", "ndcg@10", START, 0.5)])
-    assert history.newest(["lag", "recall@10"], START + 60) == {
+    assert history.newest(["shop", "news"], ["lag", "recall@10"], START + 60) == {
         "shop": {"lag": Point(START + 100, 2.0, 1.0, 3.0, 2.0)},
         "news": {"recall@10": Point(START + 100, 0.5, 0.5, 0.5, 1.0)},
     }

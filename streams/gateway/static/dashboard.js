@@ -80,7 +80,7 @@ function changeTheme() {
   page.dataset.theme = isDark() ? "light" : "dark";
   document.cookie = `theme=${page.dataset.theme}; path=/; max-age=31536000; samesite=strict`;
   showTheme();
-  drawCharts();
+  if (charts) drawCharts();
 }
 
 // Live: the server says when there is news; then the parts of this page that may change are asked for again
@@ -88,6 +88,7 @@ function changeTheme() {
 const REFRESH_MILLISECONDS = 5000;
 let refreshedAt = Date.now();
 let waiting = null;
+let reported = false;
 
 function sayLive(state, words) {
   const live = find("#live");
@@ -102,7 +103,8 @@ function sayBroken(why) {
 function listen() {
   const source = new EventSource("/api/live");
   source.onopen = () => sayLive("live", "Live");
-  for (const name of ["scenarios", "reports"]) source.addEventListener(name, refreshSoon);
+  source.addEventListener("scenarios", () => refreshSoon());
+  source.addEventListener("reports", () => { reported = true; refreshSoon(); });
   source.onerror = () => sayBroken("no connection");
   addEventListener("pagehide", () => source.close());
 }
@@ -123,11 +125,12 @@ async function refresh() {
     }
     refreshedAt = Date.now();
     sayLive("live", "Live");
-    await Promise.all([loadCharts(), ...all("[data-again]").map(loadPart)]);
+    await Promise.all([loadCharts(reported), ...all("[data-again]").map(loadPart)]);
   } catch {
     sayBroken("GATEWAY answers with an error");
   } finally {
     waiting = null;
+    reported = false;
   }
 }
 
@@ -187,15 +190,13 @@ function loadLibrary() {
   return library;
 }
 
-async function loadCharts() {
+async function loadCharts(evenIfYoung = true) {
   if (!find("[data-chart]")) return;
+  // A point of a long range takes minutes to become another one, so it need not be asked for every few seconds.
+  if (!evenIfYoung && charts && Date.now() / 1000 - charts.until < charts.seconds / 4) return;
   const query = new URLSearchParams(location.search).get("range");
   try {
-    const found = await ask(`${location.pathname}/charts${query ? `?range=${encodeURIComponent(query)}` : ""}`);
-    const before = charts?.charts;
-    charts = found;
-    // What did not change is not drawn again.
-    for (const chart of charts.charts) chart.same = JSON.stringify(before?.find((each) => each.name === chart.name)) === JSON.stringify(chart);
+    charts = await ask(`${location.pathname}/charts${query ? `?range=${encodeURIComponent(query)}` : ""}`);
     await drawCharts();
   } catch (error) {
     for (const figure of all("[data-chart]")) if (!figure.dataset.drawn) sayInPlot(figure, error.message, "failed");
@@ -207,32 +208,61 @@ function sayInPlot(figure, words, kind = "") {
   const plot = find(".plot", figure);
   if (figure.dataset.drawn) globalThis.Plotly?.purge(plot);
   delete figure.dataset.drawn;
+  for (const name of ["role", "aria-label"]) plot.removeAttribute(name);
   plot.replaceChildren(make("p", { class: `nothing ${kind}`, role: "status" }, words));
 }
 
+// A chart is drawn once it comes near what is seen, and anew only while it is there.
+const near = new Set();
+const watching = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) near[isIntersecting ? "add" : "delete"](target);
+  if (charts) drawSoon().catch(() => {}); // whoever loads the charts says what went wrong
+}, { rootMargin: "300px" });
+
+let drawing = Promise.resolve();
+
+/** One after the other, so that whoever waits for this waits for all that was begun before. */
+function drawSoon() {
+  drawing = drawing.catch(() => {}).then(drawNear);
+  return drawing;
+}
+
+const nextFrame = () => new Promise((resume) => requestAnimationFrame(() => setTimeout(resume)));
+
 async function drawCharts() {
-  if (!charts) return;
-  const drawn = [];
-  for (const chart of charts.charts) {
-    const figure = find(`[data-chart="${chart.name}"]`);
-    if (!figure) continue;
+  for (const figure of all("[data-chart]")) {
+    const chart = charts.charts.find((each) => each.name === figure.dataset.chart);
+    if (!chart) continue;
     figure.classList.toggle("red", chart.red.length > 0);
     fillTable(figure, chart);
+    figure.waits = chart.empty ? null : chart;
     if (chart.empty) sayInPlot(figure, chart.empty);
-    else drawn.push([figure, chart]);
+    else watching.observe(figure);
   }
-  if (!drawn.length) return;
-  const plotly = await loadLibrary();
-  const colours = readColours();
-  for (const [figure, chart] of drawn) {
-    const plot = find(".plot", figure);
-    if (!figure.dataset.drawn) plot.replaceChildren();
-    await plotly.react(plot, traces(chart, colours), layout(chart, colours), { displayModeBar: false, responsive: true });
-    figure.dataset.drawn = "yes";
-    // Between two charts the browser may answer to its reader.
-    await new Promise((resume) => setTimeout(resume));
+  await nextFrame(); // by then it is known what is near
+  await drawSoon();
+}
+
+async function drawNear() {
+  const figures = all("[data-chart]").filter((figure) => near.has(figure) && figure.waits);
+  if (figures.length) {
+    const plotly = await loadLibrary();
+    const colours = readColours();
+    for (const figure of figures) {
+      const chart = figure.waits;
+      if (!chart) continue;
+      figure.waits = null;
+      const plot = find(".plot", figure);
+      if (!figure.dataset.drawn) plot.replaceChildren();
+      await plotly.react(plot, traces(chart, colours), layout(chart, colours), { displayModeBar: false, responsive: true });
+      plot.setAttribute("role", "img");
+      plot.setAttribute("aria-label", `${find("h3", figure).textContent} over time; the figures stand in the table below`);
+      figure.dataset.drawn = "yes";
+      // Between two charts the browser may answer to its reader.
+      await new Promise((resume) => setTimeout(resume));
+    }
+    performance.mark("charts drawn");
   }
-  performance.mark("charts drawn");
 }
 
 /** The page's colours as they come out in light or dark. */
@@ -449,12 +479,12 @@ tellTimes();
 setInterval(tellTimes, 15000);
 showTheme();
 find("#theme").addEventListener("click", changeTheme);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { showTheme(); drawCharts(); });
-document.addEventListener("visibilitychange", refreshSoon);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { showTheme(); if (charts) drawCharts(); });
+document.addEventListener("visibilitychange", () => refreshSoon());
 // What was painted first shall not wait for what is drawn after it.
-requestAnimationFrame(() => setTimeout(async () => {
+nextFrame().then(async () => {
   listen();
   await Promise.all([loadCharts(), ...all("[data-load]").map(loadPart)]);
   page.dataset.whole = "yes";
-}));
+});
 find(`[data-order="${CSS.escape(location.hash.slice(1))}"]:not(:disabled)`)?.click();
