@@ -16,8 +16,8 @@ from playwright.sync_api import sync_playwright
 
 from benchmarks.dashboard import ARGUMENTS, CHROMIUM
 
-COLOURS = 128
-"""Of the picture's own palette; more make the file larger and nothing clearer."""
+COLOURS = 256
+"""Of the picture's own palette."""
 
 
 def main() -> None:

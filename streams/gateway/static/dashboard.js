@@ -213,11 +213,15 @@ function sayInPlot(figure, words, kind = "") {
 }
 
 // A chart is drawn once it comes near what is seen, and anew only while it is there.
-const near = new Set();
-const watching = new IntersectionObserver((entries) => {
-  for (const { target, isIntersecting } of entries) near[isIntersecting ? "add" : "delete"](target);
+const NEAR_PIXELS = 300;
+const watching = new IntersectionObserver(() => {
   if (charts) drawSoon().catch(() => {}); // whoever loads the charts says what went wrong
-}, { rootMargin: "300px" });
+}, { rootMargin: `${NEAR_PIXELS}px` });
+
+function isNear(element) {
+  const { top, bottom } = element.getBoundingClientRect();
+  return bottom > -NEAR_PIXELS && top < innerHeight + NEAR_PIXELS;
+}
 
 let drawing = Promise.resolve();
 
@@ -226,8 +230,6 @@ function drawSoon() {
   drawing = drawing.catch(() => {}).then(drawNear);
   return drawing;
 }
-
-const nextFrame = () => new Promise((resume) => requestAnimationFrame(() => setTimeout(resume)));
 
 async function drawCharts() {
   for (const figure of all("[data-chart]")) {
@@ -239,12 +241,11 @@ async function drawCharts() {
     if (chart.empty) sayInPlot(figure, chart.empty);
     else watching.observe(figure);
   }
-  await nextFrame(); // by then it is known what is near
   await drawSoon();
 }
 
 async function drawNear() {
-  const figures = all("[data-chart]").filter((figure) => near.has(figure) && figure.waits);
+  const figures = all("[data-chart]").filter((figure) => figure.waits && isNear(figure));
   if (figures.length) {
     const plotly = await loadLibrary();
     const colours = readColours();
@@ -482,9 +483,9 @@ find("#theme").addEventListener("click", changeTheme);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { showTheme(); if (charts) drawCharts(); });
 document.addEventListener("visibilitychange", () => refreshSoon());
 // What was painted first shall not wait for what is drawn after it.
-nextFrame().then(async () => {
+requestAnimationFrame(() => setTimeout(async () => {
   listen();
   await Promise.all([loadCharts(), ...all("[data-load]").map(loadPart)]);
   page.dataset.whole = "yes";
-});
+}));
 find(`[data-order="${CSS.escape(location.hash.slice(1))}"]:not(:disabled)`)?.click();
