@@ -72,14 +72,18 @@ def demo(
     log_to_terminal(errors)
     began = time.monotonic()
     folder = data or Path(".headstream") / "demo"
-    control = {f"scenarios.{name}.control": CONTROL_SHARE for name in read_settings(None, folder, None).scenarios}
-    settings = read_settings(None, folder, None, control)
-    # Another `up` or demo may have the usual port, and this one is only looked at.
-    free = {} if port_is_free(settings.gateway.port) else {"HEADSTREAM_GATEWAY_PORT": "0"}
+    more: dict[str, Any] = {
+        f"scenarios.{name}.control": CONTROL_SHARE for name in read_settings(None, folder, None).scenarios
+    }
+    settings = read_settings(None, folder, None, more)
+    if not port_is_free(settings.gateway.port):
+        # Another `up` or demo has the usual port, and this one is only looked at.
+        more["gateway.port"] = 0
+        settings = read_settings(None, folder, None, more)
     everything = Supervisor(
         settings,
         arguments=handed_on(None, folder),
-        environment={variable_of(key): str(value) for key, value in control.items()} | free,
+        environment={variable_of(key): str(value) for key, value in more.items()},
         on_step=step_printer(began),
     )
     with stopping() as stop:
