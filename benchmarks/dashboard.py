@@ -32,6 +32,7 @@ from streams.store import Store, database_url, open_engine
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox"]  # containers run as root, which Chromium's sandbox refuses
+TOKEN = "for the made-up past"
 VISITS = 7
 READY_SECONDS = 60
 
@@ -57,7 +58,7 @@ def furnished(folder: Path, days: float = 30.0) -> Iterator[tuple[str, psutil.Pr
     """A GATEWAY of its own process before a made-up past, as its URL and its process."""
     config = folder / "headstream.toml"
     scenarios = "\n".join(f"[scenarios.{name}]\ncontrol = 0.1" for name in NAMES)
-    config.write_text(f'[gateway]\nport = 0\ntoken = "past"\n[kafka]\npartitions = 2\n{scenarios}\n')
+    config.write_text(f'[gateway]\nport = 0\ntoken = "{TOKEN}"\n[kafka]\npartitions = 2\n{scenarios}\n')
     settings = load(config, {}, {"data": str(folder)})
     engine, now = open_engine(database_url(settings)), time.time()
     upgrade(engine)
@@ -126,7 +127,7 @@ def main() -> None:
         if not arguments.keep:
             measure(url, process)
             return
-        print(f"{url}, token: past", flush=True)
+        print(f"{url}, token: {TOKEN}", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             process.wait()
 

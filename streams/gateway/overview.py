@@ -13,7 +13,7 @@ from schemas.settings import Settings
 from schemas.signals import SIGNALS
 from schemas.tables import Report, Stance
 from schemas.topics import Topics
-from streams.history import History, Point
+from streams.history import RESOLUTIONS, History, Point
 from streams.status import ScenarioStatus, read_scenarios
 from streams.store import Store
 
@@ -131,6 +131,10 @@ def read_overview(
     since = now - seconds
     statuses, stances = read_scenarios(settings, serve), history.stances()
     newest = history.newest(names, KEY_SIGNALS, now - NEWEST_SECONDS)
+    silent = history.newest(
+        [name for name in names if name not in newest], KEY_SIGNALS, now - min(RESOLUTIONS.values())
+    )
+    last = {name: max(each.at for each in found.values()) for name, found in silent.items()}
     alarms: dict[str, list[Report]] = {}
     for report in history.open_alarms():
         alarms.setdefault(report.scenario, []).append(report)
@@ -140,7 +144,9 @@ def read_overview(
         stretch = stretches[name]
         stretch_seconds = stretch.seconds
         values = newest.get(name, {})
-        trends = {signal: _trend(stretch.points.get(signal, ()), values.get(signal)) for signal in KEY_SIGNALS}
+        trends = {
+            signal: _trend(stretch.points.get(signal, ()), values.get(signal), last.get(name)) for signal in KEY_SIGNALS
+        }
         status = statuses[name]
         if (lag := trends["lag"].value) is not None:
             status["lag"] = int(lag)
@@ -154,12 +160,13 @@ def read_overview(
     return Overview(now, since, stretch_seconds, summaries)
 
 
-def _trend(points: Sequence[Point], newest: Point | None) -> Trend:
+def _trend(points: Sequence[Point], newest: Point | None, silent_since: float | None) -> Trend:
+    """`silent_since` is when anything of the scenario was measured last, where that is a while ago but still known."""
     last = newest or (points[-1] if points else None)
     observations = sum(each.observations for each in points)
     return Trend(
         value=last.mean if last else None,
-        at=last.at if last else None,
+        at=newest.at if newest else silent_since or (last.at if last else None),
         fresh=newest is not None,
         mean=sum(each.mean * each.observations for each in points) / observations if observations else None,
         points=[(each.at, each.mean) for each in points],
@@ -246,8 +253,8 @@ def _verdict(
     measured = [trend.at for trend in signals.values() if trend.at is not None]
     if status["events"] == 0 and not measured:
         return "no data", "No event has come yet.", f"Publish events to {topic}.", None
-    if not any(trend.fresh for trend in signals.values()):
-        return "silent", "Nothing is measured any more.", _SILENT, max(measured, default=None)
+    if measured and not any(trend.fresh for trend in signals.values()):
+        return "silent", "Nothing is measured any more.", _SILENT, max(measured)
     if status["model"]["age_seconds"] is None:
         return "no data", "No model has been published yet.", "Look whether LEARN runs.", None
     if stance is not None and stance.restores is not None:

@@ -71,12 +71,13 @@ PARTS: tuple[tuple[str, str, Read], ...] = (
 
 def page_routes(gateway: Gateway) -> list[BaseRoute]:
     """Every page, the parts that are loaded into them, and the files that they load."""
-    return [
-        *(Route(path, _handler(gateway, template, read, "failure.html")) for path, template, read in PAGES),
-        *(Route(path, _handler(gateway, template, read, "failed_part.html")) for path, template, read in PARTS),
-        Route("/scenarios/{scenario}/charts", _charts(gateway)),
-        Route("/static/{digest}/{name}", _static),
-    ]
+    handlers = {
+        **{path: _handler(gateway, template, read, "failure.html") for path, template, read in PAGES},
+        **{path: _handler(gateway, template, read, "failed_part.html") for path, template, read in PARTS},
+        "/scenarios/{scenario}/charts": _charts(gateway),
+        "/static/{digest}/{name}": _static,
+    }
+    return [Route(path, handler, include_in_schema=False) for path, handler in handlers.items()]
 
 
 def failure_page(request: Request, status: HTTPStatus, message: str) -> Response:

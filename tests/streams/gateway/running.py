@@ -18,7 +18,7 @@ from schemas.topics import Topics
 from streams.history import History
 from streams.store import Store, database_url, open_engine
 
-TOKEN = "open sesame"
+TOKEN = "open sesame, open sesame"
 READY_SECONDS = 60
 
 
