@@ -16,7 +16,7 @@ from streams.gateway.gateway import Gateway
 from streams.gateway.overview import ScenarioSummary
 from streams.gateway.overview_page import STATES
 from streams.gateway.scenario_page import read_summary
-from streams.gateway.words import counted, listed, say
+from streams.gateway.words import counted, say
 
 ORDERS_SHOWN = 12
 METRICS_FIRST = ("recall@10", "ndcg@10", "click_rate", "log_loss")
@@ -123,7 +123,8 @@ def _changed(version: Version, older: Version | None, own: Mapping[str, float], 
         return "the oldest that is kept"
     words = [f"{counted(version.step - older.step, 'step')} later"]
     if "recall@10" in own and "recall@10" in before:
-        words.append(f"recall {(own['recall@10'] - before['recall@10']) * 100:+.1f} points")
+        points = round((own["recall@10"] - before["recall@10"]) * 100, 1)
+        words.append(f"recall {points:+.1f} points" if points else "recall as before")
     if version.lineage != older.lineage:
         words.append("a new lineage")
     return ", ".join(words)
@@ -187,5 +188,5 @@ def orders(name: str, summary: ScenarioSummary, kept: Sequence[Kept], after_roll
 def choices_say(kept: Kept) -> str:
     """A version in a list to choose from."""
     recall = kept.metrics.get("recall@10")
-    words = [f"{recall[0]} recall@10 then"] if recall else []
-    return f"Version {kept.version.version}: {listed([*words, kept.version.note or 'no note'])}"
+    words = [f"Version {kept.version.version}", *([f"{recall[0]} recall@10 then"] if recall else []), kept.version.note]
+    return " · ".join(word for word in words if word)

@@ -197,6 +197,7 @@ def test_a_rollback_says_what_will_happen_and_is_followed_until_it_is_done(
     dialog = page.get_by_role("dialog", name="Roll back travel")
     expect(dialog).to_contain_text("Within about two seconds recommendations in travel come from the chosen version")
     expect(dialog.get_by_label("To")).to_have_value("1150")
+    assert dialog.evaluate("dialog => dialog.scrollWidth === dialog.clientWidth")
     assert signed_in.violations() == []
     dialog.get_by_label("Your name").fill("eve")
     dialog.get_by_role("button", name="Roll back").click()
