@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -43,6 +44,12 @@ app = typer.Typer(
 )
 
 
+class StoryName(StrEnum):
+    """Stories that the demo can play."""
+
+    drift = "drift"
+
+
 class NoBroker(ExplainedError):
     """No broker is configured and none of ours is running."""
 
@@ -72,29 +79,40 @@ def demo(
     seconds: Annotated[
         float | None, typer.Option(min=1, help="End after this many seconds; for ever if left out.")
     ] = None,
-    rate: Annotated[float, typer.Option(min=0.1, help="Events per second of the simulated audience.")] = 25.0,
+    rate: Annotated[
+        float | None, typer.Option(min=0.1, help="Events per second of the simulated audience; 25, in a story 150.")
+    ] = None,
+    story: Annotated[
+        StoryName | None,
+        typer.Option(help="Play a story: `drift` shifts tastes, floods a shelf with items, and poisons a scenario."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the simulated world.")] = 0,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
     """Start everything and let a simulated audience use five scenarios, on a live table.
 
-    Example: [cyan]headstream demo --seconds 60 --json[/]
+    Examples: [cyan]headstream demo --seconds 60 --json[/], [cyan]headstream demo --story drift[/]
     """
     from streams.demo import CONTROL_SHARE, run_demo
     from streams.status import read_scenarios
     from streams.store import Store, database_url, open_engine
+    from streams.story import SETTINGS, Script
     from streams.supervisor import Supervisor
 
     log_to_terminal(errors)
     began = time.monotonic()
     folder = data or Path(".headstream") / "demo"
-    control = {f"scenarios.{name}.control": CONTROL_SHARE for name in read_settings(None, folder, None).scenarios}
-    settings = read_settings(None, folder, None, control)
+    script = Script() if story is not None else None
+    chosen: dict[str, object] = {
+        f"scenarios.{name}.control": CONTROL_SHARE for name in read_settings(None, folder, None).scenarios
+    }
+    chosen |= {} if script is None else SETTINGS
+    settings = read_settings(None, folder, None, chosen)
     everything = Supervisor(
         settings,
         arguments=handed_on(None, folder),
-        environment={variable_of(key): str(value) for key, value in control.items()},
+        environment={variable_of(key): str(value) for key, value in chosen.items()},
         on_step=step_printer(began),
     )
     with stopping() as stop:
@@ -111,13 +129,14 @@ def demo(
                     settings,
                     supervisor.broker,
                     seconds=seconds,
-                    events_per_second=rate,
+                    events_per_second=rate or (25.0 if script is None else script.events_per_second),
                     json_output=as_json,
                     seed=seed,
                     read_status=lambda: read_scenarios(settings, store),
                     console=errors if as_json else out,
                     stop=stop,
                     ready_after=ready_after,
+                    script=script,
                 )
             finally:
                 stop.set()
