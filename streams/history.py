@@ -278,8 +278,9 @@ class History:
         update = {name: statement.excluded[name] for name in action if name != "action_id"}
         gives_way = (PerformedAction.outcome == "refused") | sa.literal(again)
         statement = statement.on_conflict_do_update(index_elements=["action_id"], set_=update, where=gives_way)
+        statement = statement.values(dict(action)).returning(PerformedAction.action_id)
         with self.engine.begin() as connection:
-            return connection.execute(statement, dict(action)).rowcount == 1
+            return connection.execute(statement).first() is not None
 
     def end_action(self, action_id: str, outcome: str, detail: str) -> None:
         """Put on record what came of it."""

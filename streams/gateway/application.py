@@ -13,10 +13,9 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from schemas.errors import ExplainedError
-from streams import metrics
 from streams.administration import BrokerUnreachable
 from streams.gateway.backwards import no_broker
 from streams.gateway.calls import CALLS
@@ -47,15 +46,10 @@ def make_app(gateway: Gateway, pages: Sequence[BaseRoute] = ()) -> Guard:
         ExplainedError: _explained,
         Exception: _failed,
     }
-    routes = [*(endpoint.route(gateway) for endpoint in CALLS), Route("/metrics", _metrics), *pages]
+    routes = [*(endpoint.route(gateway) for endpoint in CALLS), *pages]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=faults)
     app.state.gateway = gateway
     return Guard(app, allowed_hosts(gateway.settings.gateway))
-
-
-async def _metrics(_request: Request) -> Response:
-    """For Prometheus; no call of the API, so it stands in no list."""
-    return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
 
 
 async def _refused(_request: Request, refusal: Refusal) -> Response:

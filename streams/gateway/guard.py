@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from schemas.settings import Gateway as GatewaySettings
 from streams.gateway.endpoint import LARGEST_BODY_BYTES, body_too_large
@@ -40,15 +41,15 @@ def allowed_hosts(settings: GatewaySettings) -> tuple[str, ...]:
 
 
 class Guard:
-    """Stands before the whole application; a refusal of its own is answered here."""
+    """Stands before the whole application, `app`; a refusal of its own is answered here."""
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
-        self._app = app
+    def __init__(self, app: Starlette, hosts: Iterable[str]) -> None:
+        self.app = app
         self._hosts = frozenset(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
 
         async def guarded(message: Message) -> None:
@@ -63,7 +64,7 @@ class Guard:
         except Refusal as refusal:
             await refusal.response(scope, receive, guarded)
             return
-        await self._app(scope, receive, guarded)
+        await self.app(scope, receive, guarded)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)

@@ -67,7 +67,7 @@ def _operation(call: Endpoint, schemas: dict[str, Schema]) -> Schema:
         refusals.add(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     problem = {"application/json": {"schema": schemas[repr(Problem)]}}
     operation: Schema = {
-        "operationId": call.call.__name__,
+        "operationId": re.sub("[^a-z]+", "_", f"{call.method} {public_path(call.path)}".lower()).strip("_"),
         "summary": call.summary,
         "parameters": [*_path_parameters(call.path), *_query_parameters(call.query)],
         "responses": {

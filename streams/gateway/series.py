@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import Counter
@@ -98,16 +99,20 @@ def read_seconds(span: str) -> float:
 
 
 def read_moment(field: str, text: str, now: float) -> float:
-    """A time as RFC 3339 or as an epoch number; one that is still to come is now."""
+    """A time as RFC 3339 or as an epoch number; one that is still to come is now.
+
+    Raises:
+        Refusal: it is neither.
+    """
+    value: float | str
     try:
-        number = float(text)
+        value = float(text)
     except ValueError:
-        number = None
-    # A "+" that stands bare in a URL means a space; here only the sign of an offset can be meant.
-    value = re.sub(r"(T\S*) (\d\d:?\d\d)$", r"\1+\2", text) if number is None else number
+        # A "+" that stands bare in a URL means a space; here only the sign of an offset can be meant.
+        value = re.sub(r"(T\S*) (\d\d:?\d\d)$", r"\1+\2", text)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Refusal(HTTPStatus.BAD_REQUEST, "bad-time", f"{field} is {text[:40]}, which is no time")
     try:
         return parse_time(field, value, now, Counter())
-    except (Refused, OverflowError, ValueError) as refused:
-        if isinstance(refused, Refused):
-            raise bad_request(refused.invalid) from None
-        raise Refusal(HTTPStatus.BAD_REQUEST, "bad-time", f"{field} is not a time") from None
+    except Refused as refused:
+        raise bad_request(refused.invalid) from None

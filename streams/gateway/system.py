@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.responses import Response, StreamingResponse
 
 from schemas.signals import SIGNALS, Signal
+from streams import metrics
 from streams.gateway.endpoint import Asked, Endpoint, Nothing
 from streams.gateway.gateway import Gateway
 from streams.gateway.refusal import Refusal
@@ -89,6 +90,10 @@ def health_of_data(gateway: Gateway, _asked: Asked[Nothing, Nothing]) -> HealthO
     )
 
 
+async def tell_prometheus(_gateway: Gateway, _asked: Asked[Nothing, Nothing]) -> Response:
+    return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
+
+
 async def live(gateway: Gateway, _asked: Asked[Nothing, Nothing]) -> Response:
     return StreamingResponse(
         gateway.live.listen(), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
@@ -104,6 +109,14 @@ CALLS = (
         call=ready,
         answer=Alive,
         refusals=(HTTPStatus.SERVICE_UNAVAILABLE,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/metrics",
+        summary="What this process tells Prometheus of itself",
+        call=tell_prometheus,
+        answer=str,
+        media="text/plain",
     ),
     Endpoint(
         method="GET",
