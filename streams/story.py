@@ -141,7 +141,7 @@ class Judge:
 
     def run(self, stop: threading.Event) -> None:
         """Read until told to stop; the audience begins now."""
-        script, names = self._script, [self._topics.drift, self._topics.events(self._script.shifted)]
+        _script, names = self._script, [self._topics.drift, self._topics.events(self._script.shifted)]
         names += [self._topics.recommendations(name) for name in self._topics.scenarios]
         try:
             places = []

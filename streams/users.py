@@ -192,7 +192,12 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(User).decode
 
 
-def _read(user_id: str, state: bytes) -> User:
+def read_user(user_id: str, state: bytes) -> User:
+    """A state as it is stored.
+
+    Raises:
+        OtherVersion: another version of Headstream wrote it.
+    """
     try:
         return _decode(state)
     except msgspec.DecodeError as error:
@@ -227,7 +232,7 @@ class UserCache:
             found = self._store.load_users(missing)
             for name in missing:
                 stored = found.get(name)
-                self._users[name] = _read(name, stored.state) if stored else User()
+                self._users[name] = read_user(name, stored.state) if stored else User()
                 self._versions[name] = stored.version if stored else 0
         return {name: self._users[name] for name in wanted}
 
