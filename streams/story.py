@@ -1,4 +1,4 @@
-"""The story of drift: what happens to three scenarios of the demo, and whether Headstream saw it and did what it should.
+"""The story of drift: what happens to three scenarios of the demo, and whether Headstream saw it and acted on it.
 
 Judged from the topics alone, as any consumer could.
 """
