@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -44,6 +45,12 @@ app = typer.Typer(
 )
 
 
+class StoryName(StrEnum):
+    """Stories that the demo can play."""
+
+    drift = "drift"
+
+
 def handed_on(config: Path | None, data: Path) -> list[str]:
     """What a child needs to read the same settings."""
     return [*(["--config", str(config.resolve())] if config else []), "--data", str(data.resolve())]
@@ -54,27 +61,35 @@ def demo(
     seconds: Annotated[
         float | None, typer.Option(min=1, help="End after this many seconds; for ever if left out.")
     ] = None,
-    rate: Annotated[float, typer.Option(min=0.1, help="Events per second of the simulated audience.")] = 25.0,
+    rate: Annotated[
+        float | None, typer.Option(min=0.1, help="Events per second of the simulated audience; 25, in a story 150.")
+    ] = None,
+    story: Annotated[
+        StoryName | None,
+        typer.Option(help="Play a story: `drift` shifts tastes, floods a shelf with items, and poisons a scenario."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the simulated world.")] = 0,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
     """Start everything and let a simulated audience use five scenarios, on a live table.
 
-    Example: [cyan]headstream demo --seconds 60 --json[/]
+    Examples: [cyan]headstream demo --seconds 60 --json[/], [cyan]headstream demo --story drift[/]
     """
     from streams.demo import CONTROL_SHARE, run_demo
     from streams.kafka_files import port_is_free
     from streams.status import read_scenarios
     from streams.store import Store, database_url, open_engine
+    from streams.story import SETTINGS, Script
     from streams.supervisor import Supervisor
 
     log_to_terminal(errors)
     began = time.monotonic()
     folder = data or Path(".headstream") / "demo"
-    more: dict[str, Any] = {
-        f"scenarios.{name}.control": CONTROL_SHARE for name in read_settings(None, folder, None).scenarios
-    }
+    script = Script() if story is not None else None
+    scenarios = read_settings(None, folder, None).scenarios
+    more: dict[str, Any] = {f"scenarios.{name}.control": CONTROL_SHARE for name in scenarios}
+    more |= {} if script is None else SETTINGS
     settings = read_settings(None, folder, None, more)
     if not port_is_free(settings.gateway.port):
         # Another `up` or demo has the usual port, and this one is only looked at.
@@ -101,13 +116,14 @@ def demo(
                     settings,
                     supervisor.broker,
                     seconds=seconds,
-                    events_per_second=rate,
+                    events_per_second=rate or (25.0 if script is None else script.events_per_second),
                     json_output=as_json,
                     seed=seed,
                     read_status=lambda: read_scenarios(settings, store),
                     console=errors if as_json else out,
                     stop=stop,
                     ready_after=ready_after,
+                    script=script,
                 )
             finally:
                 stop.set()
