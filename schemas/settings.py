@@ -245,6 +245,13 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     least_pairs: Annotated[
         PositiveInt, Meta(description="Examples ranked by both before a version may become good.")
     ] = 200
+    least_share: Annotated[
+        Share,
+        Meta(
+            description="Share of the examples that must come from known users, and not from our own lists, before a"
+            " version may become good."
+        ),
+    ] = 0.05
     margin: Annotated[
         float,
         Meta(ge=0, le=1, description="Recall@10 by which it may be lower than the good version's and still pass."),
