@@ -8,6 +8,7 @@ import msgspec
 
 from learner.checkpoint import CheckpointMismatch
 from learner.mixer import FEATURES
+from learner.monitor import MonitorState
 from learner.progress import Progress
 from schemas.records import OtherVersion
 from schemas.settings import Settings
@@ -33,6 +34,7 @@ class Facts(msgspec.Struct, kw_only=True):
         made_for: settings that the tensors fit and no others.
         names: the item of each row.
         extra: whatever was given to be kept.
+        drift: what the monitor knows.
     """
 
     made_for: dict[str, object]
@@ -44,6 +46,7 @@ class Facts(msgspec.Struct, kw_only=True):
     skipped_steps: int
     left_out: int
     extra: dict[str, object]
+    drift: MonitorState = msgspec.field(default_factory=MonitorState)
 
     @classmethod
     def read(cls, facts: Mapping[str, object], present: Mapping[str, object]) -> Facts:

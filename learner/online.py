@@ -19,6 +19,7 @@ from learner.hold_out import Placed, divide
 from learner.items import ItemTable, TableFull
 from learner.lessons import Lessons, as_lessons
 from learner.mixer import Mixer, MixerTrainer
+from learner.monitor import Monitor
 from learner.outcomes import DEPTH
 from learner.parts import Parts
 from learner.probes import Probes
@@ -45,6 +46,7 @@ class OnlineLearner:
 
     Attributes:
         table: all items, with vectors, neighbours and popularity.
+        monitor: watches the signals of every scenario; who gives it exams decides whether it has any.
         probes: what was held out of the stream; `probes.test` with `rank` says how much of it is still known.
         lineage: names this run of learning; a checkpoint carries it on.
         step: gradient steps taken.
@@ -99,6 +101,7 @@ class OnlineLearner:
         self._clock = 0.0
         self._progress = {name: Progress() for name in self._scenarios}
         self.lineage = str(uuid.uuid4())
+        self.monitor = Monitor(self.table, self.lineage, learn.seed)
         self.step = 0
         self.skipped_steps = 0
         self.left_out = 0
@@ -164,6 +167,7 @@ class OnlineLearner:
             self._trainer.forget_item(row)
             self._replay.forget_item(row)
             self.probes.forget_item(row)
+            self.monitor.forget_item(row)
             self._news.touch(torch.cat([torch.tensor([row]), others]).to(self._device))
         return bool(row)
 
@@ -369,6 +373,7 @@ class OnlineLearner:
             skipped_steps=self.skipped_steps,
             left_out=self.left_out,
             extra=dict(extra),
+            drift=self.monitor.state,
         )
         tensors = {**self._parts.tensors(), "generator": self._generator.get_state()}
         return Checkpoint(tensors, msgspec.to_builtins(facts, str_keys=True))
@@ -397,7 +402,8 @@ class OnlineLearner:
         self._news.weights = True
         self._clock = facts.clock
         self._progress = {name: facts.progress.get(name, Progress()) for name in self._scenarios}
-        self.lineage = facts.lineage
+        self.lineage = self.monitor.lineage = facts.lineage
+        self.monitor.load(facts.drift)
         self.step = facts.step
         self.skipped_steps = facts.skipped_steps
         self.left_out = facts.left_out
