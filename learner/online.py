@@ -15,6 +15,7 @@ from torch import Tensor
 from learner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from learner.exam import Exam
 from learner.facts import Facts, made_for
+from learner.forgetting import Forgetting
 from learner.hold_out import Placed, divide
 from learner.items import ItemTable, TableFull
 from learner.lessons import Lessons, as_lessons
@@ -37,9 +38,6 @@ from schemas.records import Example, ItemVector
 from schemas.settings import Settings
 from schemas.topics import Topics
 
-WINDOW = 0
-"""The probe set of each scenario that its stream fills; `Probes` may hold others beside it."""
-
 
 class OnlineLearner:
     """Owns everything that is learnt, and learns from examples in the order in which they come.
@@ -48,6 +46,7 @@ class OnlineLearner:
         table: all items, with vectors, neighbours and popularity.
         monitor: watches the signals of every scenario; who gives it exams decides whether it has any.
         probes: what was held out of the stream; `probes.test` with `rank` says how much of it is still known.
+        forgetting: what such tests found, over time.
         lineage: names this run of learning; a checkpoint carries it on.
         step: gradient steps taken.
         skipped_steps: gradient steps that were not taken because the loss was not finite.
@@ -91,9 +90,15 @@ class OnlineLearner:
         ]
         self._replay = Replay(len(self._scenarios), learn.replay_rows, sizes.history, device)
         self.probes = Probes(self._scenarios, device)
+        self.forgetting = Forgetting(self._scenarios)
         self._parts = Parts(
             self.table,
-            shared={"projection": self._projection, "texts": self._texts, "probes": self.probes},
+            shared={
+                "projection": self._projection,
+                "texts": self._texts,
+                "probes": self.probes,
+                "forgetting": self.forgetting,
+            },
             divided={"trainer": self._trainer, "mixer": self._mixer, "replay": self._replay},
         )
         self.adopt(PlainStrategy)
@@ -217,17 +222,50 @@ class OnlineLearner:
         No part learns from that share: neither weights nor replay, mixer or counters. Histories of later examples hold
         its items, as serving's do.
         """
-        learn, key = self._settings.learn, (scenario, WINDOW)
-        room = learn.probe_rows - self.probes.size(key)
-        if room <= 0:
-            return placed
-        eligible, name = self.table.eligible[scenario], self._scenarios[scenario]
-        held, learnt = divide(placed, eligible, room, name, learn.probe_share, learn.seed)
-        if held:
-            lessons = as_lessons(self.table, scenario, held, self._settings.model.history)
-            self._test(scenario, lessons)
-            self.probes.hold(key, lessons, [user_hash(example.user_id) for example, _ in held])
+        learn, name, learnt, start = self._settings.learn, self._scenarios[scenario], [], 0
+        course = self.forgetting.courses[name]
+        for count in course.stretches(len(placed), learn.probe_window):
+            some, start = placed[start : start + count], start + count
+            key = (scenario, course.present)
+            room = learn.probe_rows - self.probes.size(key)
+            held, others = divide(some, self.table.eligible[scenario], room, name, learn.probe_share, learn.seed)
+            learnt += others
+            if held:
+                lessons = as_lessons(self.table, scenario, held, self._settings.model.history)
+                self._test(scenario, lessons)
+                self.probes.hold(key, lessons, [user_hash(example.user_id) for example, _ in held])
+                course.hold([example.time for example, _ in held])
+                self._merge_windows(scenario)
         return learnt
+
+    def _merge_windows(self, scenario: int) -> None:
+        """Let the neighbours that are to be one become one, if there are too many windows."""
+        learn, name = self._settings.learn, self._scenarios[scenario]
+        course = self.forgetting.courses[name]
+        while len(course.windows) > learn.probe_windows:
+            older, newer = course.neighbours()
+            drawn = torch.Generator().manual_seed(user_hash(f"{learn.seed}:{name}:{older}:{newer}") % 2**63)
+            self.probes.merge((scenario, older), (scenario, newer), learn.probe_rows, drawn)
+            course.merge(older, newer)
+
+    def test_probes(self, now: float) -> str | None:
+        """Test one scenario on its probe sets, the one that has waited longest; returns its name, None if none has any.
+
+        One at a time: all of them would keep those who wait for what is learnt waiting.
+
+        Args:
+            now: epoch seconds.
+        """
+        held = {self._scenarios[scenario] for scenario, _ in self.probes.keys}
+        if not held:
+            return None
+        name = min(sorted(held), key=lambda each: self.forgetting.courses[each].last_test)
+        scenario = self._number[name]
+        found = self.probes.test(lambda number, asked: {"served": self.rank(number, asked).rows}, scenario)
+        recalls = {window: recall for (_, window), recall in found["served"].items()}
+        sizes = {window: self.probes.size((scenario, window)) for window in recalls}
+        self.forgetting.courses[name].add(now, recalls, sizes)
+        return name
 
     def examine(self, scenario: str, examples: Sequence[Example]) -> Exam | None:
         """Test on the examples and learn nothing; None if no item of theirs is known."""
