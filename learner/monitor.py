@@ -303,10 +303,13 @@ class Watch:
         rows = np.concatenate([np.array([tests.chance, tests.right, tests.score]), rows[:, whole]], 1)
         groups = rows.shape[1] // TESTS
         tests.chance, tests.right, tests.score = rows[:, groups * TESTS :].tolist()
+        if not groups:
+            return {}
         chance, right, score = rows[:, : groups * TESTS].reshape(3, groups, TESTS)
+        quantiles = np.quantile(score, list(QUANTILES.values()), axis=1)  # (signals, groups)
         return {
             "calibration_error": np.array([calibration_error(*each) for each in zip(chance, right, strict=True)]),
-            **{signal: np.quantile(score, share, axis=1) for signal, share in QUANTILES.items()},
+            **dict(zip(QUANTILES, quantiles, strict=True)),
         }
 
     def codes(self, signals: ExamSignals) -> dict[str, Codes]:
