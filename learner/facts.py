@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from learner.checkpoint import CheckpointMismatch
+from learner.gate import Standing
 from learner.mixer import FEATURES
 from learner.monitor import MonitorState
 from learner.progress import Progress
@@ -33,6 +34,7 @@ class Facts(msgspec.Struct, kw_only=True):
     Attributes:
         made_for: settings that the tensors fit and no others.
         names: the item of each row.
+        standings: how each scenario stands to its good version.
         extra: whatever was given to be kept.
         drift: what the monitor knows.
     """
@@ -45,6 +47,7 @@ class Facts(msgspec.Struct, kw_only=True):
     step: int
     skipped_steps: int
     left_out: int
+    standings: dict[str, Standing]
     extra: dict[str, object]
     drift: MonitorState = msgspec.field(default_factory=MonitorState)
 

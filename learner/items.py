@@ -49,6 +49,7 @@ class ItemTable:
     def __init__(self, scenarios: Sequence[str], sizes: Model, device: torch.device | str = "cpu") -> None:
         self.scenarios = tuple(scenarios)
         self.capacity = sizes.items
+        self._sizes = sizes
         rows = min(FIRST_CAPACITY, self.capacity + 1)
         self.row_of: dict[str, int] = {}
         self.id_of: list[str | None] = [None]
@@ -114,6 +115,43 @@ class ItemTable:
             self._free.append(row)
             self.wipe([row])
         return row
+
+    # What is known of one scenario, as another table has it
+
+    def twin(self) -> ItemTable:
+        """A table of the same items, which knows nothing of them yet; an item has one row in both, now and later."""
+        other = ItemTable(self.scenarios, self._sizes, self.vectors.device)
+        other.row_of, other.id_of, other._free = self.row_of, self.id_of, self._free
+        other.reserve(self.allocated)
+        return other
+
+    def own(self, scenario: int) -> Tensor:
+        """The rows of the items that this scenario alone may recommend; (n,), int64."""
+        return (self.eligible[scenario] & (self.eligible.sum(0) == 1)).nonzero().flatten()
+
+    def take_scenario(self, source: ItemTable, there: int, here: int, known: Tensor, own: Tensor) -> None:
+        """Know a scenario as another table does: its biases and counts, and of its own items all that is known.
+
+        Args:
+            source: whose rows are of the same items, as far as they are named.
+            there, here: the scenario's number in either table.
+            known: rows that `source` knows; the scenario has no bias and no count at any other. (n,), int64.
+            own: of these, those of the items that are the scenario's alone. (m,), int64.
+        """
+        self.reserve(source.allocated)
+        self.bias[here] = 0.0
+        self.bias[here, known] = source.bias[there, known]
+        self.popularity.take_scenario(source.popularity, there, here, known)
+        self.popularity.events[own] = source.popularity.events[own]
+        self.vectors[own] = source.vectors[own]
+        rows = own.cpu()
+        neighbours = source.covisitation.describe(rows)
+        here_too = torch.zeros(max(self.allocated, source.allocated), dtype=torch.bool)
+        here_too[known.cpu()] = True
+        gone = ~here_too[neighbours.rows.long()]
+        self.covisitation.place(rows, Neighbours(*(each.masked_fill(gone, 0) for each in neighbours)))
+        self.covisitation.count[rows] = source.covisitation.count[rows]
+        self.covisitation.touched[rows] = source.covisitation.touched[rows]
 
     # What travels from LEARN to SERVE
 

@@ -79,11 +79,11 @@ class RowAdam:
         size = square.div_(unbiased[1]).sqrt_().add_(EPSILON)
         table.index_add_(0, rows, mean.div_(size), alpha=-self._learning_rate / unbiased[0])
 
-    def forget(self, table: Tensor, row: int) -> None:
-        """The row is to be used for something else: no momentum may be left in it."""
+    def forget(self, table: Tensor, rows: int | Tensor) -> None:
+        """What is in these rows is no longer what was moved there: no momentum may be left in them."""
         self.fit(table)
-        self._mean[row] = 0.0
-        self._square[row] = 0.0
+        self._mean[rows] = 0.0
+        self._square[rows] = 0.0
 
     def state(self) -> dict[str, Tensor]:
         return {"mean": self._mean, "square": self._square, "steps": torch.tensor(self._steps)}

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from learner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from learner.consolidation import Consolidation
 from learner.exam import Exam
 from learner.facts import Facts, made_for
 from learner.forgetting import Forgetting
+from learner.gate import Verdict
 from learner.hold_out import Placed, divide
 from learner.items import ItemTable, TableFull
 from learner.lessons import Lessons, as_lessons
@@ -26,6 +28,7 @@ from learner.parts import Parts
 from learner.probes import Probes
 from learner.progress import Progress
 from learner.projection import Projection
+from learner.promotion import Earlier, Promotion, UnknownScenario
 from learner.publication import Described, News, Publication, Stand, weights_of
 from learner.ranking import Batch, Candidates, Clocks, Ranking, ScenarioModel, Search, find, order
 from learner.replay import Replay, TrainingBatch, user_hash
@@ -53,6 +56,7 @@ class OnlineLearner:
         left_out: items that got no row because the table is full.
         learns_tower: whether trunk, heads and item vectors learn; mixer and counters always do.
         search_of: gives the search for the scenario of a number; at first one that looks at all it may recommend.
+        promotion: how each scenario stands to its good version.
         on_exam: told of each micro-batch, less what is held out of it, when it was tested and before it is learnt.
     """
 
@@ -79,7 +83,6 @@ class OnlineLearner:
         self._generator = torch.Generator().manual_seed(learn.seed)
         self.table = ItemTable(self._scenarios, sizes, device)
         self._projection = Projection(encoder_dimension, sizes.dimension, self._generator, device)
-        self._texts = ItemTexts(self._projection, self.table)
         self._trainer = Trainer(self.table, sizes, learn, device)
         mixer = Mixer(len(self._scenarios), sizes.mixer_units, self._generator).to(device)
         self._mixer = MixerTrainer(mixer, learn.mixer_learning_rate)
@@ -88,6 +91,7 @@ class OnlineLearner:
             ScenarioModel(sizes, tower.trunk, tower.heads.only(number), mixer.only(number))
             for number in range(len(self._scenarios))
         ]
+        self._texts = ItemTexts(self._projection, self.table, self._shift)
         self._replay = Replay(len(self._scenarios), learn.replay_rows, sizes.history, device)
         self.probes = Probes(self._scenarios, device)
         self.forgetting = Forgetting(self._scenarios)
@@ -101,6 +105,7 @@ class OnlineLearner:
             },
             divided={"trainer": self._trainer, "mixer": self._mixer, "replay": self._replay},
         )
+        self.promotion = self._promotion()
         self.adopt(PlainStrategy)
         self._news = News(self.table)
         self._clock = 0.0
@@ -124,6 +129,11 @@ class OnlineLearner:
         """How many each scenario has learnt from."""
         return {name: progress.examples for name, progress in self._progress.items()}
 
+    @property
+    def remembered(self) -> dict[str, int]:
+        """How many examples are kept of each scenario, to be replayed."""
+        return {name: self._replay.filled(number) for name, number in self._number.items()}
+
     def adopt(self, make: MakeStrategy) -> None:
         """Take the steps to come with another strategy."""
         self._strategy: Strategy = make(
@@ -131,6 +141,18 @@ class OnlineLearner:
             replay=self._replay,
             replayed=self._settings.learn.replay_batch,
             generator=self._generator,
+        )
+
+    def _promotion(self) -> Promotion:
+        return Promotion(
+            self._settings.gate,
+            self._settings.model,
+            self.table,
+            self._models,
+            self._texts,
+            self._trainer,
+            self._replay,
+            self._parts,
         )
 
     # Items
@@ -158,8 +180,12 @@ class OnlineLearner:
             item = items[number]
             named = self._scenarios if item.scenarios is None else item.scenarios
             self.table.set_eligible(item.item_id, () if item.hidden else named)
+        self.promotion.good.admit(list(rows))
         self._news.tell(list(rows))
-        return self.table.describe_rows(list(rows), fresh=True)
+        return self.promotion.good.describe_rows(list(rows), fresh=True)
+
+    def _shift(self, rows: Tensor, shifts: Tensor) -> None:
+        self.promotion.good.shift(rows, shifts)
 
     def remove_item(self, item_id: str) -> bool:
         """Forget an item, also as part of others' histories and neighbours; False if it was unknown."""
@@ -168,6 +194,7 @@ class OnlineLearner:
             # Who reads of them only later, and of this item never, would take the row's next item for their neighbour.
             others = self.table.covisitation.naming(row)
             self.table.remove(item_id)
+            self.promotion.good.remove(row)
             self._texts.forget(row)
             self._trainer.forget_item(row)
             self._replay.forget_item(row)
@@ -198,7 +225,10 @@ class OnlineLearner:
         return len(new)
 
     def _learn_batch(self, scenario: int, examples: Sequence[Example]) -> None:
-        """hold out → test → step and remember → mix → count → move the watermarks."""
+        """hold out → test → compare → step and remember → mix → count → move the watermarks.
+
+        A scenario whose learning is paused is tested, and that is all.
+        """
         name = self._scenarios[scenario]
         targets = [self._row(example.item_id) for example in examples]
         placed = self._hold_out(scenario, [pair for pair in zip(examples, targets, strict=True) if pair[1]])
@@ -208,13 +238,20 @@ class OnlineLearner:
             candidates, tested, ranking = self._test(scenario, lessons)
             if self.on_exam is not None:
                 self.on_exam(Exam(scenario, [each for each, _ in placed], lessons, tested, ranking))
-            if self.learns_tower:
-                both = TrainingBatch.joined([lessons.batch, lessons.passed_over])
-                self._train(both, [user_hash(example.user_id) for example, _ in placed])
-            if candidates is not None:
-                self._mix(scenario, candidates, lessons.batch.target[tested])
-            self._count(scenario, lessons.batch)
+            if ranking is not None:
+                self.promotion.compare(scenario, lessons, tested, ranking)
+            if self.promotion.standings[name].learning:
+                self._learn_from(placed, lessons)
+                if candidates is not None:
+                    self._mix(scenario, candidates, lessons.batch.target[tested])
+                self._count(scenario, lessons.batch)
         self._progress[name].mark(examples)
+        self._news.weights |= not self.promotion.standings[name].learning  # how far it is, and how well, is news too
+
+    def _learn_from(self, placed: Sequence[Placed], lessons: Lessons) -> None:
+        if self.learns_tower:
+            both = TrainingBatch.joined([lessons.batch, lessons.passed_over])
+            self._train(both, [user_hash(example.user_id) for example, _ in placed])
 
     def _hold_out(self, scenario: int, placed: Sequence[Placed]) -> Sequence[Placed]:
         """Test a share of the examples and keep it for the probe set; returns the others.
@@ -315,6 +352,29 @@ class OnlineLearner:
                 self._news.suspect(self._trainer.tower.leaves.rows)
         self._news.weights = True
 
+    def consolidate(self) -> Consolidation:
+        """What `advance_consolidation` goes on with."""
+        size = self._settings.learn.micro_batch + self._settings.learn.replay_batch
+        return Consolidation(
+            self._trainer, self._replay, self._texts, self.table, self._projection, size, self._generator
+        )
+
+    def advance_consolidation(self, consolidation: Consolidation, steps: int) -> bool:
+        """Take some steps of it; returns whether that was all, and a new generation of item vectors is there."""
+        before = consolidation.done
+        self._news.suspect(consolidation.advance(steps))
+        self.step += consolidation.done - before
+        self._news.weights = True
+        if consolidation.done < consolidation.steps:
+            return False
+        self._news.suspect(consolidation.finish())
+        return True
+
+    @property
+    def generation(self) -> int:
+        """How many consolidations there were."""
+        return self._projection.generation
+
     def begin_stream(self) -> None:
         """Call what was learnt so far the past: no offset, count or recall of it is part of the stream that begins."""
         for progress in self._progress.values():
@@ -365,20 +425,93 @@ class OnlineLearner:
 
     def publish(self) -> Publication | None:
         """What is news since the last publication; None if nothing is."""
-        rows = self._news.changed()
+        held = frozenset(self.promotion.good.owned().tolist())
+        rows = [row for row in self._news.changed() if row not in held]
         return self._publication(rows) if rows or self._news.weights else None
 
     def republish(self) -> Publication:
         """Everything, for readers that may have none of it."""
         return self._publication(list(self.table.row_of.values()))
 
+    def verdicts(self) -> dict[str, Verdict]:
+        """What the gate says of each scenario that is learning."""
+        least = self._settings.gate.least_pairs
+        return {
+            name: "undecided" if verdict == "passed" and self._progress[name].tested < least else verdict
+            for name, verdict in self.promotion.verdicts().items()
+        }
+
+    def unfit(self) -> dict[str, str]:
+        """Scenarios of which something must not be published, and what."""
+        return self.promotion.unfit(self._news.suspected())
+
+    def figures(self, name: str) -> dict[str, float]:
+        """Numbers by which people tell versions of a scenario apart."""
+        progress = self._progress[name]
+        recall = {} if progress.recall is None else {"recall@10": progress.recall}
+        return {**recall, "examples": progress.examples, "tested": progress.tested, "hits": progress.hits}
+
+    def pause(self, name: str) -> None:
+        """Test on this scenario's examples and learn nothing from them."""
+        self.promotion.pause(name, self._progress[name].through)
+
+    def resume(self, name: str) -> None:
+        """Learn from this scenario's examples again, from the next one on."""
+        self.promotion.resume(name)
+
+    def promote(self, name: str) -> int:
+        """Take what a scenario has learnt for its good version, and serve it; returns that version's number."""
+        number, version = self._number[name], self._progress[name].version
+        if number in self.promotion.good.held:
+            self._news.touch(self.table.eligible[number].nonzero().flatten())
+            self._news.weights = True
+        self.promotion.promote(name, version, Clocks(self._clock, self._progress[name].clock))
+        return version
+
+    def adopt_good(self, name: str, checkpoint: Checkpoint) -> None:
+        """After a `restore`: what the scenario's standing calls its good version is in this checkpoint.
+
+        Raises:
+            CheckpointMismatch, OtherVersion: as `restore`.
+        """
+        self.promotion.adopt(name, self._earlier(name, checkpoint))
+
+    def roll_back(self, name: str, checkpoint: Checkpoint, version: int, *, learning: bool) -> Publication:
+        """Go back to an earlier version of one scenario, which is served until another one is promoted.
+
+        Args:
+            checkpoint: of this lineage, that holds the version.
+            version: its number.
+            learning: whether to learn on from there.
+
+        Returns:
+            What is to be published, so that it is served.
+
+        Raises:
+            CheckpointMismatch, OtherVersion: as `restore`; nothing has changed then.
+            UnknownScenario: the checkpoint knows nothing of the scenario; nothing has changed then.
+        """
+        earlier = self._earlier(name, checkpoint)
+        rows = self.promotion.roll_back(name, earlier, version, learning=learning)
+        self._progress[name].clock = earlier.progress.clock
+        return self._publication([row for row in rows.tolist() if self.table.id_of[row] is not None])
+
+    def _earlier(self, name: str, checkpoint: Checkpoint) -> Earlier:
+        facts = Facts.read(checkpoint.facts, self._made_for)
+        if name not in facts.progress:
+            raise UnknownScenario(name, facts.scenarios)
+        return Earlier(checkpoint, facts, name)
+
     def _publication(self, rows: list[int]) -> Publication:
         self._news.tell(rows)
         self._news.weights = False
         for progress in self._progress.values():
             progress.version += 1
-        stand = Stand(self.lineage, self.step, self._clock, self._wall_clock())
-        return Publication(Described(self.table, rows), weights_of(self._progress, self._models, self._topics, stand))
+        stand = Stand(self.lineage, self.step, self._wall_clock())
+        served = self.promotion.served(self._clock, self._progress)
+        return Publication(
+            Described(self.promotion.good, rows), weights_of(self._progress, served, self._topics, stand)
+        )
 
     # Checkpoints
 
@@ -410,6 +543,7 @@ class OnlineLearner:
             step=self.step,
             skipped_steps=self.skipped_steps,
             left_out=self.left_out,
+            standings=self.promotion.standings,
             extra=dict(extra),
             drift=self.monitor.state,
         )
@@ -445,4 +579,8 @@ class OnlineLearner:
         self.step = facts.step
         self.skipped_steps = facts.skipped_steps
         self.left_out = facts.left_out
+        self.promotion = self._promotion()
+        self.promotion.standings.update(
+            {name: each for name, each in facts.standings.items() if name in self.promotion.standings}
+        )
         return facts

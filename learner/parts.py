@@ -54,6 +54,27 @@ class Parts:
         }
         return {f"{part}/{name}": dimension for part, named in divided.items() for name, dimension in named.items()}
 
+    def take_scenario(self, tensors: Mapping[str, Tensor], there: int, here: int) -> None:
+        """Give one scenario what `tensors` hold of it, in all parts but the table; what they lack of it begins anew.
+
+        Args:
+            there, here: the scenario's number in `tensors` and in the parts.
+        """
+        for part, divided in self._divided.items():
+            state = divided.state()
+            for name, dimension in divided.by_scenario().items():
+                taken, saved = state[name].clone(), tensors.get(f"{part}/{name}")
+                place = taken.select(dimension, here)
+                if saved is None:
+                    place.zero_()
+                else:
+                    source = saved.select(dimension, there)
+                    # A table may have grown by rows since.
+                    fits = tuple(slice(0, min(*sizes)) for sizes in zip(place.shape, source.shape, strict=True))
+                    place.zero_()[fits] = source[fits].to(place.device)
+                state[name] = taken
+            divided.load(state)
+
     def load(self, tensors: Mapping[str, Tensor], items: Sequence[str | None], scenarios: Sequence[str]) -> None:
         """Become what `tensors` were taken from, as far as it is of the present scenarios.
 

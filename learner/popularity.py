@@ -133,6 +133,17 @@ class Popularity:
         keys = self.keys[scenario].index_select(0, rows.flatten()).view(*rows.shape, 2)
         return (keys - scenario_clock * self._slope).float()
 
+    def share_of_late(self, scenario: int, rows: Tensor, scenario_clock: float) -> Tensor:
+        """Each row's share of the scenario's events of late, which is what `top` orders by; 0 where never used.
+
+        Args:
+            rows: (n,), int64.
+
+        Returns:
+            (n,), float32.
+        """
+        return self._mean_share(self.keys[scenario].index_select(0, rows), scenario_clock).exp().float() / 2
+
     def top(self, scenario: int, eligible: Tensor, k: int, scenario_clock: float) -> Tensor:
         """The most popular of the eligible rows, best first; those never used come last.
 
@@ -177,6 +188,20 @@ class Popularity:
         keys = self.keys[scenario, leading[eligible[leading]], 1].sort().values
         return len(keys) - torch.searchsorted(keys, self.keys[scenario, :, 1][rows], right=True)
 
+    def take_scenario(self, source: Popularity, there: int, here: int, rows: Tensor) -> None:
+        """Count in a scenario what another table counts in it, at these rows, each once, and nothing at all others."""
+        keys = torch.full_like(self.keys[here], -torch.inf)
+        keys[rows] = source.keys[there, rows]
+        self.keys[here] = keys
+        # In the order of their first use, as far as both have them.
+        used = source.used(there)
+        used = used[keys[used.long(), 0] > -torch.inf] if len(used) else used
+        self._used[here] = 0
+        self._used[here, : len(used)] = used
+        self._used_count[here] = len(used)
+        self._total[here] = UNKNOWN
+        self._lead(here)
+
     def clear(self, rows: Tensor) -> None:
         """Forget the items of these rows; (n,), int64."""
         for scenario in range(len(self.keys)):
@@ -199,10 +224,14 @@ class Popularity:
         self.keys, self.events = tables["keys"], tables["events"]
         self._used, self._total = tables["used"], tables["total"]
         self._used_count = (self._used > 0).sum(1).tolist()
-        for scenario, pair in enumerate(self._leaders):
-            for column, leaders in enumerate(pair):
-                leaders.clear()
-                leaders.rise(self.used(scenario).long(), self.keys[scenario, :, column])
+        for scenario in range(len(self._leaders)):
+            self._lead(scenario)
+
+    def _lead(self, scenario: int) -> None:
+        """Find the leaders anew."""
+        for column, leaders in enumerate(self._leaders[scenario]):
+            leaders.clear()
+            leaders.rise(self.used(scenario).long(), self.keys[scenario, :, column])
 
     def _write(self, scenario: int, rows: Tensor, keys: Tensor) -> None:
         """Set keys, none of them of the row 0 and each row once, and keep the used ones and the leaders in step."""

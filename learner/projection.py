@@ -15,10 +15,14 @@ ITEM_NORM = 2.0
 
 
 class Projection:
-    """text → scale · basis (text - mean). Random and orthonormal until it is fitted, once; frozen from then on.
+    """text → turn · scale · basis (text - mean). Random and orthonormal until it is fitted, once.
+
+    From then on only a consolidation moves it, by turning what it projects: each is a new generation.
 
     Attributes:
         fitted: whether the directions are those of real texts.
+        turn: (dimension, dimension); the identity at first.
+        generation: how often it was turned.
     """
 
     def __init__(
@@ -31,12 +35,20 @@ class Projection:
         self.mean = torch.zeros(encoder_dimension, device=device)
         self.scale = torch.tensor(ITEM_NORM * (encoder_dimension / self._directions) ** 0.5, device=device)
         self.fitted = False
+        self.turn = torch.eye(dimension, device=device)
+        self.generation = 0
+
+    def turn_by(self, turn: Tensor) -> None:
+        """Turn what is projected from now on, in addition; (dimension, dimension)."""
+        self.turn = turn @ self.turn
+        self.generation += 1
 
     def apply(self, texts: Tensor) -> Tensor:
         """Project; a zero vector (no text) stays zero. (n, encoder_dimension) → (n, dimension)."""
         told = (texts != 0).any(dim=1, keepdim=True)
         projected = (texts - self.mean) @ self.basis.T * self.scale * told
-        return torch.nn.functional.pad(projected, (0, self._dimension - self._directions))
+        projected = torch.nn.functional.pad(projected, (0, self._dimension - self._directions))
+        return projected if self.generation == 0 else projected @ self.turn.T
 
     def fit(self, texts: Tensor) -> bool:
         """Take the principal directions of these texts as the basis.
@@ -65,9 +77,17 @@ class Projection:
         return True
 
     def state(self) -> dict[str, Tensor]:
-        return {"basis": self.basis, "mean": self.mean, "scale": self.scale, "fitted": torch.tensor(self.fitted)}
+        return {
+            "basis": self.basis,
+            "mean": self.mean,
+            "scale": self.scale,
+            "fitted": torch.tensor(self.fitted),
+            "turn": self.turn,
+            "generation": torch.tensor(self.generation),
+        }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         device = self.basis.device
         self.basis, self.mean = state["basis"].to(device), state["mean"].to(device)
         self.scale, self.fitted = state["scale"].to(device), bool(state["fitted"])
+        self.turn, self.generation = state["turn"].to(device), int(state["generation"])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from learner.items import ItemTable
 from learner.progress import Progress
-from learner.ranking import ScenarioModel
+from learner.ranking import Clocks, ScenarioModel
 from schemas.records import ItemVector, Weights
 from schemas.topics import Topics
 
@@ -21,6 +22,12 @@ TOLERANCE = 0.01
 ROWS_AT_ONCE = 4096
 
 
+class Describes(Protocol):
+    """What knows items as they are to be served."""
+
+    def describe_rows(self, rows: Sequence[int], *, fresh: bool) -> list[ItemVector]: ...
+
+
 @dataclass(frozen=True)
 class Described:
     """Records of some rows, made as they are read: to be read before anything more is learnt.
@@ -28,7 +35,7 @@ class Described:
     A million of them at once would take several times the memory of the table that they describe.
     """
 
-    table: ItemTable
+    table: Describes
     rows: Sequence[int]
 
     def __len__(self) -> int:
@@ -53,17 +60,31 @@ class Stand:
 
     lineage: str
     step: int
-    clock: float
     published_at: float
 
 
+@dataclass(frozen=True)
+class Served:
+    """What ranks a scenario for its users: what is learnt, or the earlier version that is restored.
+
+    Attributes:
+        clocks: as of when the counts hold that it ranks by.
+        through: for each partition of the events topic the last offset that it has learnt from.
+    """
+
+    model: ScenarioModel
+    clocks: Clocks
+    through: Mapping[int, int]
+    restores: int | None = None
+
+
 def weights_of(
-    progress: Mapping[str, Progress], models: Sequence[ScenarioModel], topics: Topics, stand: Stand
+    progress: Mapping[str, Progress], served: Sequence[Served], topics: Topics, stand: Stand
 ) -> list[Weights]:
     """What ranks each scenario, as it stands; where the vectors of the same publication end is not known yet.
 
     Args:
-        progress: by scenario, in the order of `models`.
+        progress: by scenario, in the order of `served`.
     """
     return [
         Weights(
@@ -72,20 +93,21 @@ def weights_of(
             version=each.version,
             step=stand.step,
             published_at=stand.published_at,
-            clock=stand.clock,
-            scenario_clock=each.clock,
+            clock=of.clocks.clock,
+            scenario_clock=of.clocks.scenario_clock,
             vectors_through=0,
             published_with=list(progress),
             trained_through={
-                f"{topics.events(name)}:{partition}": offset for partition, offset in sorted(each.through.items())
+                f"{topics.events(name)}:{partition}": offset for partition, offset in sorted(of.through.items())
             },
             recall=each.recall,
             tested=each.tested,
             hits=each.hits,
             examples=each.examples,
-            tensors=model.dump(),
+            tensors=of.model.dump(),
+            restores=of.restores,
         )
-        for (name, each), model in zip(progress.items(), models, strict=True)
+        for (name, each), of in zip(progress.items(), served, strict=True)
     ]
 
 
@@ -113,6 +135,11 @@ class News:
         """The counters or neighbours of these items have changed; (n,), int64."""
         self._follow_table()
         self._told[rows] = False
+
+    def suspected(self) -> Tensor:
+        """Rows of the items whose vectors or biases may have moved; (n,), int64."""
+        self._follow_table()
+        return self._suspected.nonzero().flatten()
 
     def changed(self) -> list[int]:
         """Rows of the items that are news."""

@@ -237,7 +237,7 @@ def find(
     covisited = table.covisitation.score(batch.history.cpu(), clocks.clock)
     together = covisited.top(sizes.covisited_candidates)
     popular = table.popularity.top(scenario, table.eligible[scenario], sizes.popular_candidates, clocks.scenario_clock)
-    shelf = table.eligible[scenario] if allowed is None else _among(table.eligible[scenario], allowed)
+    shelf = table.eligible[scenario] if allowed is None else among(table.eligible[scenario], allowed)
     sides = [nearest.cpu(), together, popular.cpu().expand(len(nearest), -1), batch.used.cpu()]
     on_host, origin = _gather(sides, shelf.cpu(), batch.excluded.cpu())
     rows = on_host.to(device)
@@ -306,10 +306,11 @@ def _at(table: Tensor, rows: Tensor) -> Tensor:
     return table.index_select(0, rows.flatten()).view(*rows.shape, *table.shape[1:])
 
 
-def _among(eligible: Tensor, allowed: Tensor) -> Tensor:
-    among = torch.zeros_like(eligible)
-    among[allowed] = True
-    return eligible & among
+def among(eligible: Tensor, allowed: Tensor) -> Tensor:
+    """Of the eligible rows those that are also allowed; (rows,), bool, and (n,), int64 → (rows,), bool."""
+    named = torch.zeros_like(eligible)
+    named[allowed] = True
+    return eligible & named
 
 
 def _gather(sides: list[Tensor], shelf: Tensor, excluded: Tensor) -> tuple[Tensor, Tensor]:

@@ -134,6 +134,17 @@ class Replay:
         for scenario in range(len(self._filled)):
             self._keep(scenario, self._target[scenario] != row)
 
+    def forget_rows(self, scenario: int, gone: Tensor) -> None:
+        """Take items out of what is remembered of one scenario.
+
+        Args:
+            gone: whether the item of a row is gone; (rows,), bool.
+        """
+        history, target = self._history[scenario], self._target[scenario]
+        history.masked_fill_(gone[history.long()], 0)
+        self._gaps[scenario].masked_fill_(history == 0, 0)
+        self._keep(scenario, ~gone[target.long()])
+
     def forget_user(self, user: int) -> int:
         """Drop the examples of the user with this hash; returns how many there were."""
         before = len(self)

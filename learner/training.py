@@ -195,6 +195,10 @@ class Trainer:
         for moments, table in zip(self._bias, self._table.bias, strict=True):
             moments.forget(table, row)
 
+    def settle_items(self, rows: Tensor) -> None:
+        """The vectors of these items were set: what moved them before has no say in where they go from there."""
+        self._vectors.forget(self._table.vectors, rows)
+
     def state(self) -> dict[str, Tensor]:
         """Weights and moments by name; the table's tensors are the table's to save."""
         tower = {f"tower.{name}": tensor for name, tensor in self.tower.state_dict().items()}

@@ -19,7 +19,7 @@ from schemas.settings import Scenario, Settings
 from schemas.topics import UNKNOWN_SCENARIO, Topics
 from schemas.wording import allowed_by, displayed, is_section, kind_of, render, shown
 
-__all__ = ["ConfigurationError", "load", "render", "shown"]
+__all__ = ["ConfigurationError", "load", "render", "shown", "variable_of"]
 
 DEFAULT_FILE = Path("headstream.toml")
 VARIABLE_PREFIX = "HEADSTREAM_"
@@ -64,7 +64,12 @@ class _Key(NamedTuple):
 
     @property
     def variable(self) -> str:
-        return VARIABLE_PREFIX + re.sub("[^A-Z0-9]", "_", "_".join(self.place).upper())
+        return variable_of(self.name)
+
+
+def variable_of(key: str) -> str:
+    """The environment variable that sets a dotted key."""
+    return VARIABLE_PREFIX + re.sub("[^A-Z0-9]", "_", key.upper())
 
 
 class _Given(NamedTuple):

@@ -23,6 +23,13 @@ MILLISECONDS_ABOVE = 1e11
 MICROSECONDS_ABOVE = 1e14
 
 
+CODES = (
+    "bad-action", "bad-id", "bad-k", "bad-scope", "bad-text", "bad-time", "bad-version", "history-of-item",
+    "no-subject", "not-json", "null", "too-large", "too-many", "two-subjects", "unknown-event", "wrong-type",
+)  # fmt: skip
+"""Every code that an `Invalid` of a record may have."""
+
+
 class Invalid(msgspec.Struct, frozen=True):
     """A record that cannot be taken.
 

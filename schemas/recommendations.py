@@ -98,11 +98,16 @@ class Trigger(msgspec.Struct, frozen=True):
         return f"{self.topic}:{self.partition}:{self.offset}"
 
 
-class ModelVersion(msgspec.Struct, frozen=True):
-    """The head that ranked: its version in this scenario and the gradient step it was taken at."""
+class ModelVersion(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The head that ranked: its version in this scenario and the gradient step it was taken at.
+
+    Attributes:
+        restores: the earlier version that it serves again, where the scenario was rolled back.
+    """
 
     version: int
     step: int
+    restores: int | None = None
 
 
 class RecommendedItem(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -98,6 +98,7 @@ class Weights(msgspec.Struct, array_like=True):
         recall: prequential recall@10 of recent examples, None before the first; `hits` of `tested` over all.
         examples: how many this scenario has learnt from.
         tensors: safetensors bytes of trunk, head and mixer.
+        restores: the earlier version that this one serves again; None where it is what was learnt by now.
     """
 
     scenario: str
@@ -115,6 +116,7 @@ class Weights(msgspec.Struct, array_like=True):
     hits: int
     examples: int
     tensors: bytes
+    restores: int | None = None
 
 
 encode = msgspec.msgpack.Encoder().encode

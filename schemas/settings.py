@@ -94,6 +94,13 @@ class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     fresh_seconds: Annotated[
         Seconds, Meta(description="Seconds after its publication during which an item counts as new.")
     ] = 3600.0
+    attribution_seconds: Annotated[
+        Seconds,
+        Meta(
+            description="Seconds after a list during which an event on one of its items counts as a click on it, where"
+            " the event names no recommendation_id."
+        ),
+    ] = 1800.0
     snapshot_seconds: Annotated[
         float,
         Meta(
@@ -285,6 +292,18 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     timeout_seconds: Annotated[Seconds, Meta(description="Seconds that a request waits for its recommendation.")] = 5.0
 
 
+class Metrics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What SERVE and LEARN tell Prometheus of themselves, at /metrics; the gateway tells it on its own port."""
+
+    host: Annotated[str, Meta(description="Address that SERVE and LEARN answer Prometheus on.")] = "127.0.0.1"
+    serve_port: Annotated[
+        int, Meta(ge=0, le=65535, description="Port of SERVE's metrics; 0 takes a free one, see DATA/endpoints.json.")
+    ] = 0
+    learn_port: Annotated[
+        int, Meta(ge=0, le=65535, description="Port of LEARN's metrics; 0 takes a free one, see DATA/endpoints.json.")
+    ] = 0
+
+
 DEFAULT_SCENARIOS = ("shop", "video", "news", "travel", "social")
 
 
@@ -302,6 +321,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     model: Model = Model()
     gate: Gate = Gate()
     gateway: Gateway = Gateway()
+    metrics: Metrics = Metrics()
     scenarios: Annotated[dict[str, Scenario], Meta(min_length=1)] = msgspec.field(
         default_factory=lambda: {name: Scenario() for name in DEFAULT_SCENARIOS}
     )

@@ -45,7 +45,10 @@ class Tally(Table):
     """How many records of a partition came to which end; written with the offset that covers them.
 
     Attributes:
-        code: `events`, `duplicates`, `nulls`, `unknown_fields`, `clamped_times`, `lost`, or `dead:` and an error code.
+        code: `events`, `duplicates`, `nulls`, `unknown_fields`, `clamped_times`, `lost`, or `dead:` and an error code;
+            and, of an events topic: `lists` that were sent to users and `clicks` on them, `control_lists` and
+            `control_clicks` those of the control group, which the former two leave out. A list that answers a request
+            counts beside the events, under the partition of the request.
     """
 
     __tablename__ = "tallies"

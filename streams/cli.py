@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from schemas.configuration import render
+from schemas.configuration import render, variable_of
 from schemas.errors import ExplainedError
 from schemas.settings import Settings
 from streams.cli_learning import evaluate, warm
@@ -81,7 +81,7 @@ def demo(
 
     Example: [cyan]headstream demo --seconds 60 --json[/]
     """
-    from streams.demo import run_demo
+    from streams.demo import CONTROL_SHARE, run_demo
     from streams.status import read_scenarios
     from streams.store import Store, database_url, open_engine
     from streams.supervisor import Supervisor
@@ -89,9 +89,16 @@ def demo(
     log_to_terminal(errors)
     began = time.monotonic()
     folder = data or Path(".headstream") / "demo"
-    settings = read_settings(None, folder, None)
+    control = {f"scenarios.{name}.control": CONTROL_SHARE for name in read_settings(None, folder, None).scenarios}
+    settings = read_settings(None, folder, None, control)
+    everything = Supervisor(
+        settings,
+        arguments=handed_on(None, folder),
+        environment={variable_of(key): str(value) for key, value in control.items()},
+        on_step=step_printer(began),
+    )
     with stopping() as stop:
-        with Supervisor(settings, arguments=handed_on(None, folder), on_step=step_printer(began)) as supervisor:
+        with everything as supervisor:
             if not supervisor.wait_ready(stop):
                 return
             ready_after = time.monotonic() - began
@@ -213,13 +220,17 @@ def run_process(name: str, config: Path | None, data: Path | None, broker: str |
 
     from schemas.migrations import upgrade
     from schemas.topics import Topics
+    from streams import metrics
     from streams.administration import ensure_topics
     from streams.store import Store, database_url, open_engine
     from streams.supervisor import line_to_supervisor
 
-    on_ready = line_to_supervisor()
+    say_ready = line_to_supervisor()
     log_to_file()
     settings = read_settings(config, data, broker)
+    begin = {"serve": metrics.begin_serve, "learn": metrics.begin_learn}[name]
+    begin(settings)
+    facts = {"metrics": metrics.offer(settings, name)}
     address = find_broker(settings)
     Path(settings.data).mkdir(parents=True, exist_ok=True)
     ensure_topics(address, Topics(settings).all(), settings.kafka.replication)
@@ -229,10 +240,10 @@ def run_process(name: str, config: Path | None, data: Path | None, broker: str |
     if name == "serve":
         from streams.serve import run_serve
 
-        run_serve(settings, address, store, stops, on_ready)
+        run_serve(settings, address, store, stops, lambda: say_ready(facts))
     from streams.learn import run_learn
 
-    run_learn(settings, address, store, stops, on_ready)
+    run_learn(settings, address, store, stops, lambda: say_ready(facts))
 
 
 @app.command(epilog=COLUMNS_HELP)

@@ -18,9 +18,12 @@ from rich.text import Text
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.figures import WINDOW_SECONDS, Clicks, Latency, ScenarioFigures
-from streams.simulate import CONTROL_PERCENT, Audience
+from streams.simulate import Audience
 from streams.status import ScenarioStatus
 from streams.world import World
+
+CONTROL_SHARE = 0.2
+"""Of the readers of each scenario."""
 
 REFRESH_SECONDS = 0.5
 STATUS_SECONDS = 1.0
@@ -45,7 +48,7 @@ HEADINGS = (
 
 EXPLANATION = (
     f"Clicks per item looked at, last {WINDOW_SECONDS} s. Model: readers are shown Headstream's lists. "
-    f"Control: {CONTROL_PERCENT} % of the readers are shown what is most popular instead."
+    f"Control: {CONTROL_SHARE * 100:.0f} % of the readers are shown what is most popular instead."
 )
 
 
@@ -110,7 +113,10 @@ def run_demo(
         TopicMissing: Headstream was not started at that broker with these settings.
     """
     world = World(tuple(settings.scenarios), seed)
-    audience = Audience(broker, Topics(settings), world, events_per_second=events_per_second, seed=seed)
+    control = {name: scenario.control for name, scenario in settings.scenarios.items()}
+    audience = Audience(
+        broker, Topics(settings), world, control=control, events_per_second=events_per_second, seed=seed
+    )
     audience.publish_items()
     with ThreadPoolExecutor(1, "audience") as pool:
         running = pool.submit(audience.run, stop, seconds)

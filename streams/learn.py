@@ -24,25 +24,33 @@ from learner.online import OnlineLearner
 from learner.publication import Publication
 from learner.saved import StateMismatch
 from learner.strategy import MakeStrategy
+from schemas.control import Control, decode_control
 from schemas.decoding import Invalid
 from schemas.items import Item, decode_item, decode_item_key
 from schemas.records import ItemVector, OtherVersion, decode_example, encode
 from schemas.reports import dead_letter_headers
 from schemas.settings import Settings
 from schemas.topics import Topics
+from streams import metrics
 from streams.broadcast import Broadcast
 from streams.checkpoint_lock import share_checkpoints
 from streams.device import choose_device
+from streams.history import History
+from streams.learn_metrics import LearnMetrics
+from streams.operations import Operations
 from streams.outbox import Outbox
+from streams.reporting import Reporter
 from streams.shortlists import Shortlists
 from streams.signals import StopSignals
-from streams.store import Partition, Position, Progress, Store
+from streams.store import Effect, Partition, Position, Progress, Store
 from streams.transport import Part
+from streams.versions import to_drop
 from streams.worker import EXIT_CONFIGURATION, EXIT_TRY_AGAIN, Commit, Worker, stop_process
 
 log = logging.getLogger(__name__)
 
 TEXTS_AT_ONCE = 64
+STANCE_SECONDS = 5.0
 NEWS_SECONDS = 0.05
 """How often LEARN looks whether there is news to publish."""
 
@@ -78,16 +86,24 @@ class Learn:
         self._shortlists = Shortlists(learner.table, settings.index)
         learner.search_of = self._shortlists.search_of
         self._topics = Topics(settings)
+        self._history = History(store.engine)
         self._folder = Path(settings.data).resolve() / "checkpoints"
         self._scenario_of = {self._topics.examples(name): name for name in settings.scenarios}
         self._outbox: Outbox
         self._dead_letters: Outbox
+        self.operations: Operations
         self._durable: dict[Partition, int] = {}
         self._items_counted: dict[Partition, Position] = {}
         self._checkpointed: tuple[int, Mapping[Partition, int]] | None = None
+        self._claims: Callable[[], Mapping[Partition, int]] = dict
         self.active = False
         self.done: dict[Partition, int] = {}
         self.item_positions: dict[Partition, int] = {}
+        self.control_positions: dict[Partition, int] = {}
+
+    def follow_claims(self, claims: Callable[[], Mapping[Partition, int]]) -> None:
+        """Be told where the claims are to be had under which offsets are committed."""
+        self._claims = claims
 
     # Examples
 
@@ -103,6 +119,10 @@ class Learn:
             return self.done
         self._outbox = Outbox(self._broker, transactional_id=f"{self._settings.kafka.prefix}learn")
         self._dead_letters = Outbox(self._broker)
+        reporter = Reporter(self._dead_letters, self._topics.drift, self._history)
+        self.operations = Operations(
+            self._settings, self._learner, self._store, self._history, reporter, self.publish, self._write_checkpoint
+        )
         self._durable = dict(at)
         learnt = self._restore()
         self.done = {key: learnt.get(key, offset) for key, offset in at.items()}
@@ -115,6 +135,27 @@ class Learn:
         self._learner.learn(self._scenario_of[topic], examples)
         for part in parts:
             self.done[part.key] = part.next
+        self.operations.heed()
+
+    # Orders
+
+    def obey(self, records: Sequence[Any], after: Mapping[Partition, int]) -> None:
+        """Carry out records of the control topic; what is no order goes to the dead letters."""
+        self.control_positions.update(after)
+        for record in records:
+            order = (
+                Invalid("null", "an order needs a value")
+                if record.value is None
+                else decode_control(record.value, record.timestamp / 1000, Counter())
+            )
+            if isinstance(order, Control):
+                self.operations.perform(order)
+                continue
+            where = self._topics.control, record.partition, record.offset
+            log.warning("an order cannot be taken: %s", order.message)
+            headers = [*record.headers, *dead_letter_headers(order, *where)]
+            self._dead_letters.send(self._topics.dead_letters, record.key, record.value, headers=headers)
+            self._dead_letters.flush()
 
     # Items
 
@@ -166,6 +207,7 @@ class Learn:
             self._store.save_items(connection, list(news.changed.values()), news.deleted)
 
         self._store.commit(progress, effect)
+        metrics.count_batch({}, {self._topics.items: tallies})
         for key, position in self._items_counted.items():
             self._items_counted[key] = Position(max(after[key], position.next or 0), position.claim)
 
@@ -203,10 +245,11 @@ class Learn:
         for head in heads:
             self._outbox.send(self._topics.weights, head.scenario.encode(), encode(head), partition=0)
         self._finish_transaction()
+        metrics.publications.inc()
         self._store.save_heads(heads)
 
     def publish_news(self) -> None:
-        self.publish(self._learner.publish())
+        self.operations.publish_news()
 
     def publish_everything(self) -> None:
         self.publish(self._learner.republish())
@@ -233,32 +276,83 @@ class Learn:
 
     # Checkpoints
 
-    def checkpoint(self, claims: Mapping[Partition, int]) -> Mapping[Partition, int]:
+    def checkpoint(self) -> Mapping[Partition, int]:
+        """Write all that was learnt, if that is news; returns the offsets that are durable now."""
+        state = (self._learner.step, {**self.done, **self.item_positions})
+        return self._durable if state == self._checkpointed else self._write_checkpoint({}, lambda _: None)
+
+    def _write_checkpoint(self, kept: Mapping[str, int], effect_too: Effect) -> Mapping[Partition, int]:
         """Write all that was learnt, then point the database at it together with the offsets it covers.
+
+        Args:
+            kept: versions by scenario that this checkpoint is kept for.
+            effect_too: that belongs to the same transaction.
 
         Returns:
             The offsets that are durable now.
         """
+        claims = self._claims()
+        if not claims:
+            return self._durable  # the next owner begins from the newest checkpoint, and is told all of it again
         state = (self._learner.step, {**self.done, **self.item_positions})
-        if not claims or state == self._checkpointed:
-            return self._durable
+        began = time.perf_counter()
         newest = self._store.checkpoints()
         number = newest[0].number + 1 if newest else 1
         folder = self._folder / f"{number:08d}"
         done = {key: self.done[key] for key in claims}
-        extra = {"examples": _listed(done), "items": _listed(self.item_positions)}
+        extra = {
+            "examples": _listed(done),
+            "items": _listed(self.item_positions),
+            "control": _listed(self.control_positions),
+            "performed": self.operations.remembered(),
+            "consolidating": self.operations.under_way(),
+        }
         sha256 = self._learner.save(folder, extra)
         progress = [Progress(*key, self._durable[key], done[key], claim) for key, claim in claims.items()]
 
         def effect(connection: Connection) -> None:
             self._store.add_checkpoint(connection, number, folder, sha256, self._learner.step)
+            for name, version in kept.items():
+                self._history.save_version(self._described(name, version, number), connection)
+            effect_too(connection)
 
         self._store.commit(progress, effect)
         self._durable, self._checkpointed = done, state
-        for old in self._store.checkpoints()[self._settings.learn.checkpoints_kept :]:
-            self._store.forget_checkpoint(old.number)
-            shutil.rmtree(old.folder, ignore_errors=True)
+        metrics.checkpoint_seconds.observe(time.perf_counter() - began)
+        self._tidy()
         return done
+
+    def _described(self, name: str, version: int, checkpoint: int) -> dict[str, Any]:
+        standing = self._learner.promotion.standings[name]
+        return {
+            "scenario": name,
+            "version": version,
+            "lineage": self._learner.lineage,
+            "step": self._learner.step,
+            "made_at": standing.since,
+            "checkpoint": checkpoint,
+            "metrics": self._learner.figures(name),
+            "note": standing.reason,
+        }
+
+    def _tidy(self) -> None:
+        """Drop versions that there are too many of, and checkpoints that nothing needs any more."""
+        kept = self._history.versions()
+        standings, dropped = self._learner.promotion.standings, []
+        for name in {each.scenario for each in kept}:
+            of_it = [each for each in kept if each.scenario == name]
+            needed = [each for each in (standings[name].good,) if each is not None] if name in standings else []
+            dropped += to_drop(of_it, time.time(), self._settings.gate.versions_kept, needed)
+        if dropped:
+            gone = [(each.scenario, each.version) for each in dropped]
+            with self._store.engine.begin() as connection:
+                self._history.forget_versions(gone, connection)
+            kept = [each for each in kept if (each.scenario, each.version) not in set(gone)]
+        needed_for_versions = {each.checkpoint for each in kept}
+        for old in self._store.checkpoints()[self._settings.learn.checkpoints_kept :]:
+            if old.number not in needed_for_versions:
+                self._store.forget_checkpoint(old.number)
+                shutil.rmtree(old.folder, ignore_errors=True)
 
     def _restore(self) -> Mapping[Partition, int]:
         """Load the newest checkpoint that is whole; returns the offsets of the examples it has learnt."""
@@ -277,6 +371,11 @@ class Learn:
                 log.info("new scenarios begin: %s", ", ".join(new))
             else:
                 self.item_positions = _unlisted(facts.extra["items"])
+            self.control_positions = _unlisted(facts.extra.get("control", []))
+            self.operations.resume(
+                msgspec.convert(facts.extra.get("performed", []), list[str]),
+                msgspec.convert(facts.extra.get("consolidating"), Control | None),
+            )
             return _unlisted(facts.extra["examples"])
         if checkpoints:
             names = ", ".join(checkpoint.folder for checkpoint in checkpoints)
@@ -340,7 +439,11 @@ def run_learn(
             await on_worker(learn.put_items, some, texts)
         await on_worker(learn.item_positions.update, dict(after))
 
+    async def obey(_topic: str, records: Sequence[Any], after: Mapping[Partition, int]) -> None:
+        await on_worker(learn.obey, records, dict(after))
+
     items = Broadcast(broker, [topics.items], apply_items)
+    orders = Broadcast(broker, [topics.control], obey)
 
     @worker.app.task  # type: ignore[untyped-decorator]
     async def follow() -> None:
@@ -359,9 +462,36 @@ def run_learn(
             await on_worker(call)
             await asyncio.sleep(max(NEWS_SECONDS, seconds - (time.monotonic() - began)))
 
+    learn.follow_claims(lambda: dict(worker.consumer.claims))
+
     def checkpoint() -> None:
-        consumer = worker.consumer
-        consumer.durable.update(learn.checkpoint(dict(consumer.claims)))
+        worker.consumer.durable.update(learn.checkpoint())
+
+    @worker.app.task  # type: ignore[untyped-decorator]
+    async def obey_orders() -> None:
+        await ready.wait()
+        orders.positions.update(learn.control_positions)
+        await orders.run()
+
+    @worker.app.task  # type: ignore[untyped-decorator]
+    async def consolidate() -> None:
+        await ready.wait()
+        while True:
+            under_way = await on_worker(learn.operations.consolidate)
+            await asyncio.sleep(NEWS_SECONDS if under_way else STANCE_SECONDS / 5)
+
+    @worker.app.task  # type: ignore[untyped-decorator]
+    async def judge() -> None:
+        await every(settings.gate.seconds, lambda: learn.operations.judge())
+
+    @worker.app.task  # type: ignore[untyped-decorator]
+    async def say_stances() -> None:
+        await every(STANCE_SECONDS, lambda: learn.operations.say_stances())
+
+    @worker.app.task  # type: ignore[untyped-decorator]
+    async def measure() -> None:
+        await ready.wait()
+        await LearnMetrics(settings, broker, store, learner).run(worker.thread)
 
     @worker.app.task  # type: ignore[untyped-decorator]
     async def adopt() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from confluent_kafka import KafkaError, Message, Producer
 
 from schemas.topics import LARGEST_DEAD_LETTER_BYTES
+from streams import metrics
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +111,7 @@ class Outbox:
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._failure = error
+            metrics.outbox_errors.inc()
             return
         topic, partition, offset = message.topic(), message.partition(), message.offset()
         if topic is not None and partition is not None and offset is not None:
@@ -119,3 +121,4 @@ class Outbox:
         if error.fatal():
             self._failure = error
         log.warning("Kafka producer: %s", error.str())
+        metrics.outbox_errors.inc()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,10 +16,10 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from index.compactor import Compactor
-from learner.ranking import OWN_CANDIDATES, Question, rank, reasons, warm_up
+from learner.ranking import warm_up
 from schemas.decoding import Invalid
 from schemas.events import Event, decode_event
-from schemas.packed import pack, unpack, unpack_times
+from schemas.packed import pack
 from schemas.recommendations import (
     ModelVersion,
     Recommendation,
@@ -34,10 +34,14 @@ from schemas.reports import dead_letter_headers
 from schemas.settings import Settings
 from schemas.times import say_time
 from schemas.topics import Topics
+from streams import metrics
 from streams.background import give_way
+from streams.exposure import Exposure
 from streams.following import Following
 from streams.mirror import Head, Mirror
 from streams.outbox import Outbox
+from streams.recommender import RANKED_AT_ONCE, Asked, Made, Recommender
+from streams.serve_series import ServeSeries
 from streams.signals import StopSignals
 from streams.similar import AskedForSimilar, similar_items
 from streams.store import Conflict, Partition, Store
@@ -47,38 +51,28 @@ from streams.worker import Commit, Worker
 
 log = logging.getLogger(__name__)
 
-RANKED_AT_ONCE = 64
 REPORT_SECONDS = 2.0
-SHOWN_KEPT = 20
-"""Of the newest list, remembered where a scenario learns from impressions: an event then passes fewer items over."""
-SMALLEST_LIST_WITH_A_NEW_ITEM = 3
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A recommendation to be made: for whom, where, and in answer to which record."""
-
-    trigger: Trigger
-    user_id: str
-    user: User
-    scenario: str
-    now: float
-    k: int
-    request: Request | None = None
-    item_id: None = None
 
 
 @dataclass
 class Outcome:
-    """What a batch comes to, before any of it is published or committed."""
+    """What a batch comes to, before any of it is committed.
+
+    Attributes:
+        made: for each scenario the lists for users.
+        used: the items that users acted on.
+        tallies: by topic, then by partition and code.
+    """
 
     users: dict[str, User] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     asked_for_similar: list[AskedForSimilar] = field(default_factory=list)
-    tallies: Counter[tuple[int, str]] = field(default_factory=Counter)
+    made: dict[str, list[Made]] = field(default_factory=dict)
+    used: list[str] = field(default_factory=list)
+    tallies: defaultdict[str, Counter[tuple[int, str]]] = field(default_factory=lambda: defaultdict(Counter))
 
     def tally(self, part: Part, counts: Mapping[str, int]) -> None:
-        self.tallies.update({(part.partition, code): count for code, count in counts.items()})
+        self.tallies[part.topic].update({(part.partition, code): count for code, count in counts.items()})
 
 
 class Serve:
@@ -92,6 +86,8 @@ class Serve:
         self._topics = Topics(settings)
         self._cache = UserCache(store, settings.serve.cached_users)
         self._scenario_of = {self._topics.events(name): name for name in settings.scenarios}
+        self._recommender = Recommender(settings, mirror)
+        self.exposure = Exposure(mirror, time.time())
 
     def assigned(self, at: Mapping[Partition, int]) -> Mapping[Partition, int]:
         """Nothing to restore: all that SERVE knows of users is read from the store when it is needed."""
@@ -105,6 +101,7 @@ class Serve:
                 return
             except Conflict as conflict:
                 log.info("%s; the batch is worked again", conflict)
+                metrics.conflicts.inc()
                 self._cache.clear()
             except BaseException:
                 self._cache.clear()
@@ -113,17 +110,20 @@ class Serve:
     def _work_once(self, topic: str, parts: Sequence[Part], commit: Commit) -> None:
         scenario = self._scenario_of.get(topic)
         outcome = self._requests(parts) if scenario is None else self._events(scenario, parts)
-        self._recommend(outcome.asked)
+        self._recommend(outcome)
         self._find_similar(outcome.asked_for_similar)
         self._outbox.flush()
+        published = time.time()
         rows = self._cache.rows(outcome.users)
 
         def effect(connection: Connection) -> None:
             self._store.save_users(connection, rows)
-            self._store.add_tallies(connection, topic, outcome.tallies)
+            for of_topic, tallies in sorted(outcome.tallies.items()):
+                self._store.add_tallies(connection, of_topic, tallies)
 
         commit(effect)
         self._cache.keep(rows)
+        self._tell(scenario, outcome, published)
 
     # decode → load → apply
 
@@ -145,20 +145,34 @@ class Serve:
             outcome.tally(part, counts)
         users = self._cache.load(event.user_id for _, _, event in decoded)
         latest: dict[str, Asked] = {}
+        tallies, ours = outcome.tallies[self._topics.events(scenario)], self._ours(scenario)
+        window, impressions = self._settings.serve.attribution_seconds, settings.impressions > 0
         examples_topic, length = self._topics.examples(scenario), self._settings.model.history
         for part, record, event in decoded:
             user = users[event.user_id]
             if event.event_id is not None and user.has_event_id(event.event_id):
-                outcome.tallies[part.partition, "duplicates"] += 1
+                tallies[part.partition, "duplicates"] += 1
                 continue
-            example = user.example(event, scenario, part.partition, record.offset, repeat=settings.repeat)
+            example = user.example(
+                event, scenario, part.partition, record.offset, repeat=settings.repeat, impressions=impressions
+            )
             self._outbox.send(examples_topic, event.user_id.encode(), encode(example), partition=0)
+            control = self._recommender.in_control(event.user_id, scenario)
+            named = event.recommendation_id
+            if named is not None and not named.startswith(ours):
+                named = None
+            if user.click(event, scenario, named, window):
+                tallies[part.partition, "control_clicks" if control else "clicks"] += 1
             user.apply(event, scenario, self._settings.serve, length)
             outcome.users[event.user_id] = user
-            outcome.tallies[part.partition, "events"] += 1
+            outcome.used.append(event.item_id)
+            tallies[part.partition, "events"] += 1
             if settings.triggers is None or event.event in settings.triggers:
                 trigger = Trigger(part.topic, part.partition, record.offset)
-                latest[event.user_id] = Asked(trigger, event.user_id, user, scenario, event.time, settings.k)
+                received = record.timestamp / 1000
+                latest[event.user_id] = Asked(
+                    trigger, event.user_id, user, scenario, event.time, received, settings.k, control
+                )
         outcome.asked = list(latest.values())
         return outcome
 
@@ -195,10 +209,18 @@ class Serve:
             if request.history is not None:
                 user = User(items=pack(request.history), used=user.used, disliked=user.disliked)
             received = record.timestamp / 1000
-            outcome.asked.append(Asked(trigger, request.user_id, user, request.scenario, received, k, request))
-            if known and known.impressions and request.history is None:
-                outcome.users[request.user_id] = users[request.user_id]
+            control = self._recommender.in_control(request.user_id, request.scenario)
+            outcome.asked.append(
+                Asked(trigger, request.user_id, user, request.scenario, received, received, k, control, request)
+            )
+            # Whoever is not known yet gets no row by asking: a flood of made-up ids would fill the table.
+            if known and request.history is None and self._cache.has_row(request.user_id):
+                outcome.users[request.user_id] = user
         return outcome
+
+    def _ours(self, scenario: str) -> tuple[str, str]:
+        """How the ids of a scenario's recommendations begin: with the topic of an event of its own, or of requests."""
+        return f"{self._topics.events(scenario)}:", f"{self._topics.requests}:"
 
     def _put_aside(self, record: Any, part: Part, invalid: Invalid) -> None:
         """To the dead letters, untouched but for headers that say why."""
@@ -207,98 +229,31 @@ class Serve:
 
     # recommend → publish
 
-    def _recommend(self, asked: Sequence[Asked]) -> None:
-        by_scenario: dict[str, list[Asked]] = {}
-        for each in asked:
-            by_scenario.setdefault(each.scenario, []).append(each)
-        for scenario, group in by_scenario.items():
-            plain = [each for each in group if each.request is None or not each.request.categories]
-            for start in range(0, len(plain), RANKED_AT_ONCE):
-                self._rank_and_publish(scenario, plain[start : start + RANKED_AT_ONCE], frozenset())
-            for each in group:
-                if each.request is not None and each.request.categories:
-                    self._rank_and_publish(scenario, [each], frozenset(each.request.categories))
+    def _recommend(self, outcome: Outcome) -> None:
+        for some in self._recommender.make(outcome.asked):
+            scenario, generated_at = some[0].asked.scenario, say_time(time.time())
+            head = self._mirror.head(self._recommender.shelf(scenario))
+            for each in some:
+                self._publish(each.asked, each.items, head, generated_at)
+            if self._recommender.knows(scenario):
+                self._remember(scenario, some, outcome)
 
-    def _rank_and_publish(self, scenario: str, asked: Sequence[Asked], categories: frozenset[str]) -> None:
-        mirror, table = self._mirror, self._mirror.table
-        shelf, known = self._shelf(scenario), scenario in self._settings.scenarios
-        repeat = self._settings.scenarios[shelf].repeat
-        unwanted = [
-            frozenset(unpack(each.user.excluded(shelf, repeat)))
-            | frozenset(each.request.exclude if each.request else ())
-            for each in asked
-        ]
-        questions = [
-            self._question(each, list(names), known, unpack(each.user.may_return(shelf, repeat)))
-            for each, names in zip(asked, unwanted, strict=True)
-        ]
-        allowed = torch.tensor(mirror.rows_in(categories), dtype=torch.long) if categories else None
-        head = mirror.head(shelf)
-        most = max(each.k for each in asked)
-        ranking = rank(
-            head.model, table, mirror.number(shelf), mirror.clocks(shelf), questions, mirror.search(shelf), allowed,
-            minimum=most,
-        )  # fmt: skip
-        tops = ranking.rows[:, :most].tolist()
-        scores = ranking.scores[:, :most].tolist()
-        generated_at = say_time(time.time())
-        lists = [[row for row in top[: each.k] if row] for each, top in zip(asked, tops, strict=True)]
-        because = reasons(table, questions, lists)
-        for number, each in enumerate(asked):
-            source = "model" if questions[number].history else "popular"
-            items = [
-                RecommendedItem(str(table.id_of[row]), score, source, reason)
-                for row, score, reason in zip(lists[number], scores[number], because[number], strict=False)
-            ]
-            self._give_new_item_a_chance(shelf, each, unwanted[number], categories, items)
-            if known and self._settings.scenarios[shelf].impressions:
-                each.user.shown[shelf] = pack(item.item_id for item in items[:SHOWN_KEPT])
-            self._publish(each, items, head, generated_at)
-
-    def _question(self, asked: Asked, unwanted: list[str], known: bool, used: list[str]) -> Question:
-        user, table = asked.user, self._mirror.table
-        length = self._settings.model.history
-        items = unpack(user.items)[-length:] if known else []
-        times = unpack_times(user.times)[-length:] or [asked.now] * len(items)
-        history = [(row, at) for row, at in zip(table.rows(items), times, strict=False) if row]
-        return Question(
-            history=[row for row, _ in history],
-            times=[at for _, at in history],
-            now=asked.now,
-            excluded=[row for row in table.rows(unwanted) if row],
-            used=[row for row in table.rows(used[-OWN_CANDIDATES:]) if row],
-        )
-
-    def _give_new_item_a_chance(
-        self,
-        shelf: str,
-        asked: Asked,
-        unwanted: frozenset[str],
-        categories: frozenset[str],
-        items: list[RecommendedItem],
-    ) -> None:
-        """The last place of a list is for the newest item that nobody has seen yet: how else would it be learnt?"""
-        if self._settings.serve.fresh_impressions == 0 or len(items) < SMALLEST_LIST_WITH_A_NEW_ITEM:
-            return
-        newest = self._mirror.newest(shelf, time.time(), unwanted, categories)
-        if newest is None:
-            return
-        if all(item.item_id != newest for item in items):
-            if len(items) == asked.k:
-                items.pop()
-            items.append(RecommendedItem(newest, items[-1].score, "fresh"))
-        self._mirror.count_impression(shelf, newest)
-
-    def _shelf(self, scenario: str) -> str:
-        """A scenario that is not configured is answered from the first one's shelf, from what is popular there."""
-        return scenario if scenario in self._settings.scenarios else self._mirror.scenarios[0]
+    def _remember(self, scenario: str, lists: Sequence[Made], outcome: Outcome) -> None:
+        """What was sent to whom, so that clicks on it are known as such."""
+        for each in lists:
+            asked = each.asked
+            items = [item.item_id for item in each.items]
+            asked.user.show(scenario, asked.trigger.recommendation_id, asked.now, items)
+            code = "control_lists" if asked.control else "lists"
+            outcome.tallies[self._topics.events(scenario)][asked.trigger.partition, code] += 1
+        outcome.made.setdefault(scenario, []).extend(lists)
 
     def _find_similar(self, asked: Sequence[AskedForSimilar]) -> None:
         groups: dict[tuple[str, frozenset[str]], list[AskedForSimilar]] = {}
         for each in asked:
             groups.setdefault((each.scenario, frozenset(each.request.categories)), []).append(each)
         for (scenario, _), group in groups.items():
-            shelf = self._shelf(scenario)
+            shelf = self._recommender.shelf(scenario)
             for start in range(0, len(group), RANKED_AT_ONCE):
                 part = group[start : start + RANKED_AT_ONCE]
                 lists, generated_at = similar_items(self._mirror, shelf, part), say_time(time.time())
@@ -318,13 +273,36 @@ class Serve:
             generated_at=generated_at,
             items=items,
             trigger=asked.trigger,
-            model=ModelVersion(weights.version, weights.step),
+            model=ModelVersion(weights.version, weights.step, weights.restores),
             trained_through=weights.trained_through,
             index_sequence=self._mirror.sequence,
         )
         topic = self._topics.recommendations(asked.scenario)
         key = asked.item_id if asked.user_id is None else asked.user_id
         self._outbox.send(topic, key.encode(), encode_recommendation(recommendation))
+
+    # What is told of it
+
+    def _tell(self, scenario: str | None, outcome: Outcome, published: float) -> None:
+        """Count a batch that is committed."""
+        metrics.count_batch(self._scenario_of, outcome.tallies)
+        metrics.users_cached.set(len(self._cache))
+        for name, lists in outcome.made.items():
+            sources = Counter("control" if each.asked.control else each.source for each in lists)
+            for source, count in sources.items():
+                metrics.recommendations.labels(name, source).inc(count)
+            items = [[item.item_id for item in each.items] for each in lists]
+            self.exposure.note_lists(name, items, sources["model"], published)
+            seconds = [max(0.0, published - each.asked.received) for each in lists if each.asked.request is None]
+            self.exposure.note_waits(name, [each * 1000 for each in seconds])
+            observe = metrics.latency.labels(name).observe
+            for each in seconds:
+                observe(each)
+        for name, count in Counter(each.scenario for each in outcome.asked_for_similar).items():
+            if self._recommender.knows(name):
+                metrics.recommendations.labels(name, "similar").inc(count)
+        if scenario is not None:
+            self.exposure.note_uses(scenario, outcome.used)
 
 
 def run_serve(
@@ -334,11 +312,12 @@ def run_serve(
     torch.set_num_threads(1)
     topics = Topics(settings)
     following = Following(settings, broker)
+    serve = Serve(settings, store, Outbox(broker), following.mirror)
     worker = Worker(
         f"{settings.kafka.prefix}serve",
         broker=broker,
         store=store,
-        handler=Serve(settings, store, Outbox(broker), following.mirror),
+        handler=serve,
         topics=[*(topics.events(name) for name in settings.scenarios), topics.requests],
         records_per_partition=settings.serve.batch_records,
         coalesce_seconds=settings.serve.coalesce_milliseconds / 1000,
@@ -366,6 +345,11 @@ def run_serve(
                 except DBAPIError as error:
                     log.warning("cannot say how the indexes stand: %s", error)
             await asyncio.sleep(REPORT_SECONDS)
+
+    @worker.app.task  # type: ignore[untyped-decorator]
+    async def write_series() -> None:
+        await following.ready.wait()
+        await ServeSeries(settings, broker, store, mirror, serve.exposure).run(worker.thread)
 
     @worker.app.task  # type: ignore[untyped-decorator]
     async def begin() -> None:

@@ -5,7 +5,6 @@ It is an outside company in miniature. It knows the topics and the published mes
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import itertools
 import logging
@@ -13,7 +12,7 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -21,19 +20,15 @@ from typing import TypeVar
 
 import numpy as np
 
+from schemas.control_group import in_control_group
 from schemas.recommendations import Recommendation, Trigger
 from schemas.topics import Topics
-from streams.chart import Chart
 from streams.client import Client
 from streams.figures import Clicks, Ledger, ScenarioFigures
 from streams.shelf import ShelfItem
 from streams.world import Act, World
 
 log = logging.getLogger(__name__)
-
-CONTROL_PERCENT = 20
-CHART_SECONDS = 300.0
-LIST_LENGTH = 10
 
 SEARCH_SHARE = 0.15
 STAYS_AFTER_ACT = 0.8
@@ -57,6 +52,7 @@ class Session:
 
     Attributes:
         seat: the user's seat in the world.
+        control: whether the user is shown what is popular, in place of what the model says.
         turn: grows with each wait, so that a deadline of an earlier one is known to be void.
         request_id: of the request whose answer is waited for.
         trigger: the event whose recommendation is waited for, once Kafka has said where it lies.
@@ -91,11 +87,6 @@ class Session:
         )
 
 
-def in_control_group(user_id: str) -> bool:
-    """Whether a user is shown what is popular in place of what the model says; fixed for each id."""
-    return int.from_bytes(hashlib.blake2b(user_id.encode(), digest_size=8).digest()) % 100 < CONTROL_PERCENT
-
-
 class Audience:
     """Runs all users in one thread, by a heap of what is due; made to `run` once.
 
@@ -103,6 +94,7 @@ class Audience:
         broker: host:port.
         topics: the names to talk to.
         world: what is true of users and items; its scenarios must be those of the topics.
+        control: for each scenario the share of the users who are in its control group.
         events_per_second: over all scenarios.
         seed: of every choice that users make.
         patience: seconds that a user waits for a list before leaving.
@@ -114,6 +106,7 @@ class Audience:
         topics: Topics,
         world: World,
         *,
+        control: Mapping[str, float],
         events_per_second: float,
         seed: int,
         patience: float = PATIENCE_SECONDS,
@@ -121,11 +114,11 @@ class Audience:
         self._client = Client(broker)
         self._topics = topics
         self._world = world
+        self._control = control
         self._rate = events_per_second
         self._patience = patience
         self._generator = np.random.default_rng(seed)
         self._ledgers = {name: Ledger() for name in world.scenarios}
-        self._charts = {name: Chart(CHART_SECONDS) for name in world.scenarios}
         self._sessions: dict[tuple[str, str], Session] = {}
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -217,14 +210,11 @@ class Audience:
 
     def _open(self, seat: int, scenario: str) -> None:
         user_id = self._world.users[seat]
-        session = Session(seat, user_id, scenario, in_control_group(user_id))
+        session = Session(seat, user_id, scenario, in_control_group(user_id, scenario, self._control[scenario]))
         self._sessions[user_id, scenario] = session
         self._ask(session)
 
     def _ask(self, session: Session) -> None:
-        if session.control:
-            self._think(session, self._chart(session), None)
-            return
         request_id = f"{self._run}-request-{next(self._numbers)}"
         self._wait(session, request_id)
         request = {"request_id": request_id, "user_id": session.user_id, "scenario": session.scenario}
@@ -263,11 +253,11 @@ class Audience:
             session.waiting = False
             self._think(session, [item.item_id for item in answer.items], answer.recommendation_id)
 
-    def _think(self, session: Session, item_ids: list[str], recommendation_id: str | None) -> None:
+    def _think(self, session: Session, item_ids: list[str], recommendation_id: str) -> None:
         pause = float(self._generator.exponential(THINK_SECONDS))
         self._later(pause, partial(self._read, session, item_ids, recommendation_id))
 
-    def _read(self, session: Session, item_ids: list[str], recommendation_id: str | None) -> None:
+    def _read(self, session: Session, item_ids: list[str], recommendation_id: str) -> None:
         seat, scenario, elapsed = session.seat, session.scenario, self._elapsed()
         if self._world.users[seat] != session.user_id:
             self._close(session)
@@ -282,21 +272,9 @@ class Audience:
                 self._close(session)
             return
         stays = self._generator.random() < STAYS_AFTER_ACT
-        self._act(seat, scenario, reading.act, recommendation_id, session if stays and not session.control else None)
+        self._act(seat, scenario, reading.act, recommendation_id, session if stays else None)
         if not stays:
             self._close(session)
-        elif session.control:
-            self._think(session, self._chart(session), None)
-
-    def _chart(self, session: Session) -> list[str]:
-        """What is popular and new to the user; while too little is popular yet, any items fill the list."""
-        acted = self._world.acted(session.seat, session.scenario)
-        popular = self._charts[session.scenario].top(LIST_LENGTH, without=acted)
-        if len(popular) < LIST_LENGTH:
-            rest = self._world.unknown(session.seat, session.scenario)
-            others = [rest[at] for at in self._generator.permutation(len(rest))]
-            popular = list(dict.fromkeys([*popular, *others]))[:LIST_LENGTH]
-        return popular
 
     def _act(
         self,
@@ -318,7 +296,6 @@ class Audience:
         if recommendation_id is not None:
             event["recommendation_id"] = recommendation_id
         self._world.act(seat, scenario, act.item_id)
-        self._charts[scenario].note(act.item_id, elapsed)
         self._ledgers[scenario].event(elapsed)
         self._acts += 1
         turn = 0 if session is None else self._wait(session, None)
@@ -344,7 +321,6 @@ class Audience:
         item, left = self._world.arrive(scenario, self._elapsed())
         self._publish_item(item, age=0.0)
         if left is not None:
-            self._charts[scenario].drop(left)
             self._client.send(self._topics.items, left, None)
         self._later(self._arrival_gap(scenario), partial(self._item_arrives, scenario))
 

@@ -9,12 +9,22 @@ from typing import Any, TypedDict
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.administration import end_offsets
+from streams.history import History
 from streams.store import Store
 
 # "recall@10" is no Python name, so this one is spelt as a call.
 ModelStatus = TypedDict(
-    "ModelStatus", {"version": int, "step": int, "age_seconds": float | None, "recall@10": float | None}
+    "ModelStatus",
+    {
+        "version": int,
+        "step": int,
+        "age_seconds": float | None,
+        "recall@10": float | None,
+        "good": int | None,
+        "restores": int | None,
+    },
 )
+"""`good` is the newest version that was found good; `restores` the earlier one that is served again, if one is."""
 
 
 class PartitionStatus(TypedDict):
@@ -30,7 +40,8 @@ class ScenarioStatus(TypedDict):
 
     `events` counts distinct source records that were applied, `examples` those that were learnt from, `lag` the records
     of its events topic that SERVE has not committed yet, `learning_lag` the examples that LEARN has not learnt yet,
-    `index` the fields of an `index.policy.Report`; None before SERVE has said how its index stands.
+    `learning` whether it learns, "on" or "paused", `index` the fields of an `index.policy.Report`; None before SERVE
+    has said how its index stands.
     """
 
     events: int
@@ -38,6 +49,7 @@ class ScenarioStatus(TypedDict):
     examples: int
     lag: int
     learning_lag: int
+    learning: str
     model: ModelStatus
     index: dict[str, Any] | None
     dead_letters: dict[str, int]
@@ -58,11 +70,11 @@ DEAD = "dead:"
 def read_scenarios(settings: Settings, store: Store) -> dict[str, ScenarioStatus]:
     """What the database alone says; `lag` is filled in by `read_status`, which asks the broker too."""
     topics, tallies, heads, now = Topics(settings), store.tallies(), store.heads(), time.time()
-    indexes = store.indexes()
+    indexes, stances = store.indexes(), History(store.engine).stances()
     found: dict[str, ScenarioStatus] = {}
     for name in settings.scenarios:
         counts = {code: count for (topic, code), count in tallies.items() if topic == topics.events(name)}
-        head = heads.get(name)
+        head, stance = heads.get(name), stances.get(name)
         examples = head.examples if head else 0
         found[name] = {
             "events": counts.get("events", 0),
@@ -70,11 +82,14 @@ def read_scenarios(settings: Settings, store: Store) -> dict[str, ScenarioStatus
             "examples": examples,
             "lag": 0,
             "learning_lag": max(0, counts.get("events", 0) - examples),
+            "learning": stance.learning if stance else "on",
             "model": {
                 "version": head.version if head else 0,
                 "step": head.step if head else 0,
                 "age_seconds": max(0.0, round(now - head.published_at, 3)) if head else None,
                 "recall@10": head.recall if head else None,
+                "good": stance.good if stance else None,
+                "restores": stance.restores if stance else None,
             },
             "index": indexes.get(name),
             "dead_letters": _dead(counts),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from streams.status import Status
+from streams.status import ScenarioStatus, Status
 
 
 def print_status(found: Status, out: Console) -> None:
@@ -27,11 +27,18 @@ def _scenarios(found: Status) -> Table:
         model = each["model"]
         age, recall = model["age_seconds"], model["recall@10"]
         table.add_row(
-            name, f"{each['events']:,}", f"{each['lag']:,}", f"{each['examples']:,}", f"v{model['version']}",
+            name, f"{each['events']:,}", f"{each['lag']:,}", f"{each['examples']:,}", _model(each),
             "-" if age is None else f"{age:.0f} s", "-" if recall is None else f"{recall:.3f}",
             f"{sum(each['dead_letters'].values()):,}",
         )  # fmt: skip
     return table
+
+
+def _model(scenario: ScenarioStatus) -> str:
+    """Its version, and what is not as usual."""
+    model = scenario["model"]
+    restored = "" if model["restores"] is None else f" (v{model['restores']} again)"
+    return f"v{model['version']}{restored}{'' if scenario['learning'] == 'on' else ', paused'}"
 
 
 def _indexes(found: Status) -> Table:

@@ -30,12 +30,17 @@ log = logging.getLogger(__name__)
 LINE_FD = "HEADSTREAM_SUPERVISOR_FD"
 """Names the inherited socket over which a child says that it is ready, and learns that its supervisor is gone."""
 
+Facts = Mapping[str, str]
+"""What a child says of itself when it is ready, such as where its metrics are."""
+
 STOP_SECONDS = 9.0
 READY_SECONDS = 180.0
 BACKOFF_SECONDS = (0.5, 15.0)
 DEATHS_ALLOWED = 5
 DEATHS_WINDOW_SECONDS = 120.0
 LINES_SHOWN = 12
+FACTS_BYTES = 4096
+"""A child's facts are shorter, and come in one piece."""
 
 
 class KeepsDying(ExplainedError):
@@ -58,11 +63,16 @@ class NotReady(ExplainedError):
 
 
 class Child:
-    """One process of ours: started, watched, and started again with growing pauses."""
+    """One process of ours: started, watched, and started again with growing pauses.
+
+    Attributes:
+        facts: what it has said of itself.
+    """
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log_file: Path) -> None:
         self.name = name
         self.state = "starting"
+        self.facts: Facts = {}
         self._command = command
         self._environment = environment
         self._log_file = log_file
@@ -88,7 +98,7 @@ class Child:
             )
         ours.setblocking(False)
         self._line = ours
-        self.state = "starting"
+        self.state, self.facts = "starting", {}
 
     def check(self) -> bool:
         """Notice readiness and death, start again when it is time; returns whether anything changed.
@@ -107,8 +117,8 @@ class Child:
             return True
         if self.state == "starting" and self._line is not None:
             with contextlib.suppress(BlockingIOError, ConnectionError):
-                if self._line.recv(16):
-                    self.state = "ready"
+                if said := self._line.recv(FACTS_BYTES):
+                    self.state, self.facts = "ready", json.loads(said)
                     return True
         return False
 
@@ -116,7 +126,7 @@ class Child:
         now = time.monotonic()
         self._deaths.append(now)
         self.process = None
-        self.state = "restarting"
+        self.state, self.facts = "restarting", {}
         if len(self._deaths) == DEATHS_ALLOWED and now - self._deaths[0] < DEATHS_WINDOW_SECONDS:
             raise KeepsDying(self.name, code, self._log_file, self.last_words())
         shortest, longest = BACKOFF_SECONDS
@@ -162,12 +172,14 @@ class Supervisor:
         settings: Settings,
         *,
         arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
         processes: Sequence[str] = ("serve", "learn"),
         on_step: Callable[[str], None] = lambda _step: None,
     ) -> None:
-        """`arguments` are handed on to every child's command line, such as --config and --data."""
+        """`arguments` are handed on to every child's command line, such as --config and --data, `environment` too."""
         self._settings = settings
         self._arguments = list(arguments)
+        self._environment = dict(environment or {})
         self._names = processes
         self._on_step = on_step
         self._data = Path(settings.data).resolve()
@@ -204,7 +216,12 @@ class Supervisor:
             upgrade(engine)
         finally:
             engine.dispose()
-        environment = {**os.environ, "HEADSTREAM_KAFKA_BROKER": self.broker, "PYTHONUNBUFFERED": "1"}
+        environment = {
+            **os.environ,
+            **self._environment,
+            "HEADSTREAM_KAFKA_BROKER": self.broker,
+            "PYTHONUNBUFFERED": "1",
+        }
         for name in self._names:
             self._on_step(f"starting {name}")
             command = [sys.executable, "-m", "streams.cli", name, *self._arguments]
@@ -258,7 +275,7 @@ class Supervisor:
     def _announce(self) -> None:
         """Say where everything is, for scripts: from when all is ready on, and anew with every change."""
         processes: dict[str, dict[str, object]] = {
-            child.name: {"pid": child.process.pid if child.process else None, "state": child.state}
+            child.name: {"pid": child.process.pid if child.process else None, "state": child.state, **child.facts}
             for child in self._children
         }
         if self._embedded is not None:
@@ -300,11 +317,11 @@ def known_broker(settings: Settings) -> str | None:
     return broker if isinstance(broker, str) else None
 
 
-def line_to_supervisor() -> Callable[[], None]:
-    """For a child: end when the supervisor ends; returns what to call once this process is ready."""
+def line_to_supervisor() -> Callable[[Facts], None]:
+    """For a child: end when the supervisor ends; returns what to call with its facts once this process is ready."""
     number = os.environ.pop(LINE_FD, None)
     if number is None:
-        return lambda: None
+        return lambda _: None
     line = socket.socket(fileno=int(number))
 
     def end_with_supervisor() -> None:
@@ -313,4 +330,4 @@ def line_to_supervisor() -> Callable[[], None]:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=end_with_supervisor, name="supervisor-line", daemon=True).start()
-    return lambda: line.sendall(b"ready\n")
+    return lambda facts: line.sendall(json.dumps(dict(facts)).encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -26,8 +26,11 @@ Broker = Annotated[str | None, typer.Option("--broker", help="host:port of a Kaf
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
-def read_settings(config: Path | None, data: Path | None, broker: str | None) -> Settings:
-    overrides: dict[str, Any] = {}
+def read_settings(
+    config: Path | None, data: Path | None, broker: str | None, more: Mapping[str, Any] | None = None
+) -> Settings:
+    """The settings that hold for a command; `more` are values by dotted key, as its options are."""
+    overrides: dict[str, Any] = dict(more or {})
     if data is not None:
         overrides["data"] = str(data)
     if broker is not None:

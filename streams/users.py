@@ -5,16 +5,37 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
 import msgspec
 
 from schemas.events import Event
-from schemas.packed import END, TIME_BYTES, holds, pack_time, without, without_oldest
+from schemas.packed import END, TIME_BYTES, holds, pack, pack_time, without, without_oldest
 from schemas.records import Example, OtherVersion
 from schemas.settings import Serve
 from streams.store import Store, StoredUser
 
 HASH_BYTES = 8
+
+SHOWN_KEPT = 20
+"""Items of the newest list that are remembered, from its top."""
+CLICKS_KEPT = 50
+"""Newest clicks of a user that are remembered, so that none of them counts twice."""
+
+
+class Shown(msgspec.Struct, array_like=True):
+    """The newest list of a scenario that a user was sent.
+
+    Attributes:
+        at: epoch seconds, by the clock of whatever caused it.
+        items: of its top, best first, packed.
+        passed: characters of `items` up to the last one that was chosen: what stands there is passed over no more.
+    """
+
+    recommendation_id: str
+    at: float
+    items: str
+    passed: int = 0
 
 
 class User(msgspec.Struct, array_like=True):
@@ -25,8 +46,8 @@ class User(msgspec.Struct, array_like=True):
         used: for each scenario the items acted on, oldest first, but those that the user dislikes.
         disliked: for each scenario the items that the user dislikes, oldest first.
         event_ids: hashes of the newest event ids, oldest first, 8 bytes each.
-        shown: for each scenario that learns from impressions, what is left of the top of the newest list: nothing above
-            an item that was chosen from it.
+        shown: for each scenario the newest list.
+        clicked: hashes of the newest clicks, of list and item, oldest first, 8 bytes each.
     """
 
     items: str = ""
@@ -34,7 +55,8 @@ class User(msgspec.Struct, array_like=True):
     used: dict[str, str] = msgspec.field(default_factory=dict)
     disliked: dict[str, str] = msgspec.field(default_factory=dict)
     event_ids: bytes = b""
-    shown: dict[str, str] = msgspec.field(default_factory=dict)
+    shown: dict[str, Shown] = msgspec.field(default_factory=dict)
+    clicked: bytes = b""
 
     def excluded(self, scenario: str, repeat: bool) -> str:
         """What must not be recommended in a scenario: all that was acted on, or only the disliked where repeats are."""
@@ -46,11 +68,7 @@ class User(msgspec.Struct, array_like=True):
         return self.used.get(scenario, "") if repeat else ""
 
     def has_event_id(self, event_id: str) -> bool:
-        wanted = _hash(event_id)
-        at = self.event_ids.find(wanted)
-        while at >= 0 and at % HASH_BYTES:
-            at = self.event_ids.find(wanted, at + 1)
-        return at >= 0
+        return _has(self.event_ids, _hash(event_id))
 
     def apply(self, event: Event, scenario: str, limits: Serve, length: int) -> None:
         """Take an event in; a dislike is remembered, but is no taste to recommend from.
@@ -63,8 +81,8 @@ class User(msgspec.Struct, array_like=True):
             self.disliked[scenario] = _with(disliked, event.item_id, limits.seen)
             self.used[scenario] = without(used, event.item_id)
         else:
-            if scenario in self.shown:
-                _, self.shown[scenario] = _parted(self.shown[scenario], event.item_id)
+            if shown := self.shown.get(scenario):
+                shown.passed = max(shown.passed, _end(shown.items, event.item_id))
             if not (disliked and holds(disliked, event.item_id)):
                 self.used[scenario] = _with(used, event.item_id, limits.seen)
             self.items += event.item_id + END
@@ -81,13 +99,48 @@ class User(msgspec.Struct, array_like=True):
         Whether anything of a list was seen that nothing was chosen from, nobody knows (Joachims et al. 2005,
         Accurately interpreting clickthrough data as implicit feedback, https://doi.org/10.1145/1076034.1076063).
         """
-        if event.weight <= 0 or scenario not in self.shown:
+        shown = self.shown.get(scenario)
+        if event.weight <= 0 or shown is None:
             return ""
-        above, _ = _parted(self.shown[scenario], event.item_id)
-        return above
+        end = _end(shown.items, event.item_id)
+        return shown.items[shown.passed : max(shown.passed, end - len(event.item_id) - len(END))]
 
-    def example(self, event: Event, scenario: str, partition: int, offset: int, *, repeat: bool) -> Example:
-        """The event as a question: the history as it stands now, before the event is applied."""
+    def show(self, scenario: str, recommendation_id: str, at: float, items: Iterable[str]) -> None:
+        """Remember the list that the user is sent, in place of the one before; `items` are best first."""
+        self.shown[scenario] = Shown(recommendation_id, at, pack(islice(items, SHOWN_KEPT)))
+
+    def click(self, event: Event, scenario: str, named: str | None, window: float) -> bool:
+        """Whether an event is a click on a list, and the first on this item of it; it is remembered as one.
+
+        Where no list is named it is the newest of the scenario, if that held the item and is not older than `window`.
+        That list was sent before the event was worked, whatever the clocks of those who date lists and events say.
+
+        Args:
+            named: the recommendation that the event says it is for, if it says so.
+            window: seconds.
+        """
+        if event.weight <= 0:
+            return False
+        if named is None:
+            shown = self.shown.get(scenario)
+            if shown is None or abs(event.time - shown.at) > window or not holds(shown.items, event.item_id):
+                return False
+            named = shown.recommendation_id
+        click = _hash(named + END + event.item_id)
+        if _has(self.clicked, click):
+            return False
+        self.clicked = (self.clicked + click)[-CLICKS_KEPT * HASH_BYTES :]
+        return True
+
+    def example(
+        self, event: Event, scenario: str, partition: int, offset: int, *, repeat: bool, impressions: bool = False
+    ) -> Example:
+        """The event as a question: the history as it stands now, before the event is applied.
+
+        Args:
+            repeat: whether what was acted on may return in the scenario.
+            impressions: whether the scenario learns from what was passed over.
+        """
         return Example(
             partition=partition,
             offset=offset,
@@ -100,7 +153,7 @@ class User(msgspec.Struct, array_like=True):
             history_times=self.times,
             excluded=self.excluded(scenario, repeat),
             recommendation_id=event.recommendation_id,
-            passed_over=self.passed_over(event, scenario),
+            passed_over=self.passed_over(event, scenario) if impressions else "",
             used=self.may_return(scenario, repeat),
         )
 
@@ -115,14 +168,21 @@ def _with(packed: str, name: str, limit: int) -> str:
     return packed
 
 
-def _parted(packed: str, name: str) -> tuple[str, str]:
-    """The list above an id and below it; nothing and all of it where it does not hold it."""
-    above, found, below = (END + packed).partition(END + name + END)
-    return ((above + END)[1:], below) if found else ("", packed)
+def _end(packed: str, name: str) -> int:
+    """Where an id of the list ends in it, in characters; 0 where it does not hold it."""
+    at = (END + packed).find(END + name + END)
+    return 0 if at < 0 else at + len(name) + len(END)
 
 
-def _hash(event_id: str) -> bytes:
-    return hashlib.blake2b(event_id.encode(), digest_size=HASH_BYTES).digest()
+def _has(hashes: bytes, wanted: bytes) -> bool:
+    at = hashes.find(wanted)
+    while at >= 0 and at % HASH_BYTES:
+        at = hashes.find(wanted, at + 1)
+    return at >= 0
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=HASH_BYTES).digest()
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -167,6 +227,10 @@ class UserCache:
                 self._users[name] = _read(name, stored.state) if stored else User()
                 self._versions[name] = stored.version if stored else 0
         return {name: self._users[name] for name in wanted}
+
+    def has_row(self, user_id: str) -> bool:
+        """Whether the store holds a state of this user, who was loaded."""
+        return self._versions[user_id] > 0
 
     def rows(self, users: Mapping[str, User]) -> dict[str, StoredUser]:
         """These states as rows to write, each one version above the row that it was read from."""

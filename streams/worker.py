@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ import faust
 import sqlalchemy as sa
 
 from schemas.records import OtherVersion
+from streams import metrics
 from streams.signals import StopSignals
 from streams.store import Effect, Fenced, Partition, Position, Progress, Store
 from streams.transport import App, Consumer, Part, Poll, add_agent, make_app
@@ -155,6 +157,7 @@ class Worker:
             "topic %s, partition %d: %d records are lost (offsets %d to %d): retention removed them unread",
             topic, partition, begin - stored, stored, begin - 1,
         )  # fmt: skip
+        metrics.lost_records.labels(topic).inc(begin - stored)
         self.store.commit(
             [Progress(topic, partition, stored, begin, claim)],
             lambda connection: self.store.add_tallies(connection, topic, {(partition, "lost"): begin - stored}),
@@ -206,6 +209,7 @@ class Worker:
                 if loop.time() - began > DATABASE_PATIENCE_SECONDS:
                     stop_process(EXIT_TRY_AGAIN, f"the database fails for {DATABASE_PATIENCE_SECONDS:.0f} s: {reason}")
                 log.warning("the database fails, the batch is worked again in %.2f s: %s", pause, reason)
+                metrics.database_retries.inc()
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 2.0)
                 continue
@@ -218,7 +222,7 @@ class Worker:
 
     def _work(self, topic: str, parts: Sequence[Part], claims: Mapping[Partition, int]) -> bool:
         """On the worker thread; returns whether the handler committed."""
-        committed = False
+        committed, began = False, time.perf_counter()
 
         def commit(effect: Effect) -> None:
             nonlocal committed
@@ -227,6 +231,8 @@ class Worker:
             committed = True
 
         self.handler.work(topic, parts, commit)
+        metrics.batch_records.labels(topic).observe(sum(len(part.records) for part in parts))
+        metrics.batch_seconds.labels(topic).observe(time.perf_counter() - began)
         return committed
 
     # The process

@@ -33,6 +33,7 @@ BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     dict[str, int]: st.dictionaries(TEXTS, COUNTS, max_size=3),
     str | None: st.none() | TEXTS,
     float | None: st.none() | NUMBERS,
+    int | None: st.none() | COUNTS,
 }
 
 

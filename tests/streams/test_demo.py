@@ -48,7 +48,15 @@ def make_status(version: int = 1212, dead: dict[str, int] | None = None) -> Scen
         "examples": 1229,
         "lag": 0,
         "learning_lag": 1,
-        "model": {"version": version, "step": 99, "age_seconds": 0.42, "recall@10": 0.21342},
+        "learning": "on",
+        "model": {
+            "version": version,
+            "step": 99,
+            "age_seconds": 0.42,
+            "recall@10": 0.21342,
+            "good": None,
+            "restores": None,
+        },
         "dead_letters": dead or {},
         "counts": {},
     }
@@ -60,7 +68,8 @@ UNKNOWN: ScenarioStatus = {
     "examples": 0,
     "lag": 0,
     "learning_lag": 0,
-    "model": {"version": 0, "step": 0, "age_seconds": None, "recall@10": None},
+    "learning": "on",
+    "model": {"version": 0, "step": 0, "age_seconds": None, "recall@10": None, "good": None, "restores": None},
     "dead_letters": {},
     "counts": {},
 }

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
+from schemas.control_group import in_control_group
 from schemas.events import Event, decode_event
 from schemas.items import Item, decode_item
 from schemas.recommendations import (
@@ -30,10 +31,11 @@ from schemas.settings import DEFAULT_EVENTS, Kafka, Scenario, Settings
 from schemas.topics import Topics
 from streams.administration import ensure_topics
 from streams.client import TopicMissing
-from streams.simulate import Audience, Session, in_control_group
+from streams.simulate import Audience, Session
 from streams.world import World
 
 SCENARIOS = ("shop", "news")
+CONTROL = {"shop": 0.2, "news": 0.5}
 
 
 def make_settings(prefix: str) -> Settings:
@@ -147,7 +149,7 @@ def events_of(broker: str, topics: Topics, scenario: str) -> list[Event]:
 
 def test_every_item_of_the_world_is_published_once_as_headstream_reads_it(broker: str, topics: Topics) -> None:
     world = World(SCENARIOS, 1, items=20, users=5)
-    audience = Audience(broker, topics, world, events_per_second=1, seed=0)
+    audience = Audience(broker, topics, world, control=CONTROL, events_per_second=1, seed=0)
     assert audience.publish_items() == 40
     records = read_all(broker, topics.items)
     decoded = [decode_item(record.value() or b"", record.timestamp()[1] / 1000, Counter()) for record in records]
@@ -162,7 +164,7 @@ def test_every_item_of_the_world_is_published_once_as_headstream_reads_it(broker
 
 def test_the_audience_reads_what_it_is_shown_and_measures_what_it_did(broker: str, topics: Topics) -> None:
     world, stop = World(SCENARIOS, 1, users=40), threading.Event()
-    audience = Audience(broker, topics, world, events_per_second=60, seed=0)
+    audience = Audience(broker, topics, world, control=CONTROL, events_per_second=60, seed=0)
     with responding(broker, topics, world, 200, stop) as responder:
         audience.run(stop, seconds=60)
     figures = audience.snapshot()
@@ -181,24 +183,26 @@ def test_the_audience_reads_what_it_is_shown_and_measures_what_it_did(broker: st
         latency = figures[name].latency
         assert latency is not None
         assert 0 < latency.p50 <= latency.p99
-        assert figures[name].model.looked_at > figures[name].control.looked_at > 0
+        assert min(figures[name].model.looked_at, figures[name].control.looked_at) > 0
 
-        # An act on a list says which list it was; whoever is in the control group was shown none of them.
+        # An act on a list says which list it was, in both groups.
         led = [event for event in events if event.recommendation_id is not None]
-        assert led
-        assert not any(in_control_group(event.user_id) for event in led)
-        clicked = [event for event in led if event.event != "view"]
-        assert figures[name].model.clicked == len(clicked)
+        clicked = Counter(
+            in_control_group(event.user_id, name, CONTROL[name]) for event in led if event.event != "view"
+        )
+        assert clicked[True] == figures[name].control.clicked > 0
+        assert clicked[False] == figures[name].model.clicked > 0
 
     requests = [decode_request(record.value() or b"", Counter()) for record in read_all(broker, topics.requests)]
     asked = [request for request in requests if isinstance(request, Request)]
     assert len(asked) == len(requests) > 0
-    assert not any(in_control_group(request.user_id) for request in asked)
+    groups = {in_control_group(each.user_id or "", each.scenario, CONTROL[each.scenario]) for each in asked}
+    assert groups == {True, False}
 
 
 def test_the_audience_publishes_no_faster_than_it_is_told(broker: str, topics: Topics) -> None:
     world, stop = World(SCENARIOS, 1, users=40), threading.Event()
-    audience = Audience(broker, topics, world, events_per_second=20, seed=0)
+    audience = Audience(broker, topics, world, control=CONTROL, events_per_second=20, seed=0)
     with responding(broker, topics, world, 10_000, stop):
         audience.run(stop, seconds=4)
     events = sum(each.events for each in audience.snapshot().values())
@@ -206,15 +210,16 @@ def test_the_audience_publishes_no_faster_than_it_is_told(broker: str, topics: T
     assert 0 < events < 20 * 4 * 1.5
 
 
-def test_a_silent_system_is_counted_and_the_control_group_reads_on(broker: str, topics: Topics) -> None:
+def test_a_silent_system_is_counted_and_nobody_reads(broker: str, topics: Topics) -> None:
     world = World(SCENARIOS, 1, users=40)
-    audience = Audience(broker, topics, world, events_per_second=40, seed=0, patience=1.0)
+    audience = Audience(broker, topics, world, control=CONTROL, events_per_second=40, seed=0, patience=1.0)
     audience.run(threading.Event(), seconds=4)
     figures = audience.snapshot().values()
     assert sum(each.unanswered for each in figures) > 10
-    assert sum(each.control.looked_at for each in figures) > 20
-    assert sum(each.events for each in figures) > 5
-    assert [(each.recommendations, each.latency, each.model.rate) for each in figures] == [(0, None, None)] * 2
+    assert sum(each.events for each in figures) > 5  # who searches needs no list
+    assert [(each.recommendations, each.latency, each.model.rate, each.control.rate) for each in figures] == [
+        (0, None, None, None)
+    ] * 2
 
 
 class BusyWorld(World):
@@ -227,7 +232,7 @@ class BusyWorld(World):
 def test_new_items_are_published_and_those_that_left_are_deleted(broker: str, topics: Topics) -> None:
     world = BusyWorld(SCENARIOS, 1, items=10, users=5)
     first = {item.item_id for item in world.items()}
-    audience = Audience(broker, topics, world, events_per_second=5, seed=0)
+    audience = Audience(broker, topics, world, control=CONTROL, events_per_second=5, seed=0)
     audience.publish_items()
     audience.run(threading.Event(), seconds=1.5)
     newest: dict[str, bytes | None] = {}
@@ -241,7 +246,9 @@ def test_new_items_are_published_and_those_that_left_are_deleted(broker: str, to
 
 def test_an_audience_without_topics_says_which_one_is_missing(broker: str, prefix: str) -> None:
     topics = Topics(make_settings(prefix))
-    audience = Audience(broker, topics, World(SCENARIOS, 1, items=2, users=2), events_per_second=1, seed=0)
+    audience = Audience(
+        broker, topics, World(SCENARIOS, 1, items=2, users=2), control=CONTROL, events_per_second=1, seed=0
+    )
     with pytest.raises(TopicMissing) as caught:
         audience.run(threading.Event(), seconds=1)
     assert caught.value.topic == topics.recommendations("shop")
@@ -279,9 +286,3 @@ def test_a_session_takes_the_list_for_its_event_or_for_a_later_one() -> None:
     session.trigger = Trigger("events", 1, 7)
     for partition, offset in itertools.product((0, 1), (6, 7, 8)):
         assert session.awaits(answer(Trigger("events", partition, offset))) == (partition == 1 and offset >= 7)
-
-
-def test_one_user_in_five_is_in_the_control_group_and_stays_there() -> None:
-    chosen = [user for user in (f"u-{number:05d}" for number in range(5000)) if in_control_group(user)]
-    assert 0.18 < len(chosen) / 5000 < 0.22
-    assert chosen[:3] == [user for user in chosen if in_control_group(user)][:3]

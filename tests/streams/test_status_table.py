@@ -22,12 +22,18 @@ INDEX = asdict(
 
 
 def scenario(
-    events: int, age: float | None, recall: float | None, dead: dict[str, int], index: dict[str, Any] | None = None
+    events: int,
+    age: float | None,
+    recall: float | None,
+    dead: dict[str, int],
+    index: dict[str, Any] | None = None,
+    restores: int | None = None,
 ) -> ScenarioStatus:
     return {
-        "index": index,
+        "index": index, "learning": "on" if restores is None else "paused",
         "events": events, "duplicates": 0, "examples": events, "lag": 3, "learning_lag": 0,
-        "model": {"version": 7, "step": 9, "age_seconds": age, "recall@10": recall}, "dead_letters": dead, "counts": {},
+        "model": {"version": 7, "step": 9, "age_seconds": age, "recall@10": recall, "good": 5, "restores": restores},
+        "dead_letters": dead, "counts": {},
     }  # fmt: skip
 
 
@@ -42,7 +48,7 @@ def test_scenarios_partitions_and_dead_letters_are_printed_and_empty_partitions_
         {
             "scenarios": {
                 "shop": scenario(12_345, 2.4, 0.25, {"not-json": 2, "bad-id": 1}, INDEX),
-                "news": scenario(0, None, None, {}),
+                "news": scenario(0, None, None, {}, restores=5),
             },
             "topics": {
                 "events.shop": {
@@ -57,7 +63,7 @@ def test_scenarios_partitions_and_dead_letters_are_printed_and_empty_partitions_
     assert found == [
         ["scenario", "events", "lag", "learnt", "model", "age", "recall@10", "dead", "letters"],
         ["shop", "12,345", "3", "12,345", "v7", "2", "s", "0.250", "3"],
-        ["news", "0", "3", "0", "v7", "-", "-", "0"],
+        ["news", "0", "3", "0", "v7", "(v5", "again),", "paused", "-", "-", "0"],
         [],
         ["index", "of", "kind", "items", "not", "in", "lists", "recall", "memory", "why"],
         ["shop", "ivf", "60,000", "1,200", "0.987", "25.0", "MiB", *INDEX["why"].split()],

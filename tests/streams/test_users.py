@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.events import Event
-from schemas.packed import pack, unpack, unpack_times
+from schemas.packed import unpack, unpack_times
 from schemas.records import OtherVersion
 from schemas.settings import Serve
 from schemas.tables import Table
 from streams.store import Store, StoredUser, open_engine
-from streams.users import User, UserCache
+from streams.users import CLICKS_KEPT, SHOWN_KEPT, User, UserCache
 
 LIMITS = Serve(seen=4, event_ids=3)
 LENGTH = 5
@@ -45,7 +45,8 @@ def test_the_history_given_to_an_example_is_the_newest_part() -> None:
 
 
 def test_what_stood_above_the_chosen_item_was_passed_over_once() -> None:
-    user = User(shown={"shop": pack("abcde")})
+    user = User()
+    user.show("shop", "list", 0.0, "abcde")
     seen = []
     for item, scenario, weight in (
         ("x", "shop", 1.0),  # from no list of ours
@@ -56,20 +57,56 @@ def test_what_stood_above_the_chosen_item_was_passed_over_once() -> None:
         ("e", "shop", 1.0),
     ):
         chosen = event(item, weight=weight)
-        seen.append(unpack(user.example(chosen, scenario, 0, 0, repeat=True).passed_over))
+        example = user.example(chosen, scenario, 0, 0, repeat=True, impressions=True)
+        assert user.example(chosen, scenario, 0, 0, repeat=True).passed_over == ""
+        seen.append(unpack(example.passed_over))
         user.apply(chosen, scenario, LIMITS, LENGTH)
     assert seen == [[], [], [], ["a", "b"], [], ["d"]]
-    assert user.shown == {"shop": ""}
 
 
 @given(st.lists(st.sampled_from("abcde"), unique=True), st.sampled_from("abcde"))
 def test_a_list_is_parted_at_the_chosen_item_and_nowhere_else(shown: list[str], item: str) -> None:
-    user = User(shown={"shop": pack(shown)})
+    user = User()
+    user.show("shop", "list", 0.0, shown)
     at = shown.index(item) if item in shown else -1
     passed_over = user.passed_over(event(item), "shop")
     user.apply(event(item), "shop", LIMITS, LENGTH)
     assert unpack(passed_over) == shown[: max(0, at)]
-    assert unpack(user.shown["shop"]) == shown[at + 1 :]
+    assert [unpack(user.passed_over(event(each), "shop")) for each in shown[at + 1 :]] == [
+        shown[at + 1 : later] for later in range(at + 1, len(shown))
+    ]
+    assert [user.passed_over(event(each), "shop") for each in shown[: at + 1]] == [""] * (at + 1)
+
+
+def clicks(user: User, *events: tuple[str, float, str | None]) -> list[bool]:
+    """Which of these (item, time, list that is named) count as clicks, with a window of 100 seconds."""
+    return [user.click(event(item, time=time), "shop", named, 100.0) for item, time, named in events]
+
+
+def test_an_act_on_an_item_of_the_newest_list_is_a_click_once_and_within_the_window() -> None:
+    user = User()
+    assert clicks(user, ("a", 0.0, None)) == [False]  # no list was ever sent
+    user.show("shop", "first", 1000.0, "abc")
+    assert clicks(user, ("a", 1001.0, None), ("a", 1002.0, None), ("b", 1100.0, None)) == [True, False, True]
+    assert clicks(user, ("c", 1101.0, None), ("x", 1001.0, None)) == [False, False]  # too late; not in the list
+    assert clicks(user, ("c", 999.0, None)) == [True]  # a producer's clock may be slow
+    user.show("shop", "second", 2000.0, "abc")
+    assert clicks(user, ("a", 2001.0, None)) == [True]  # of another list
+    assert not user.click(event("b", time=2001.0), "video", None, 100.0)
+    assert not user.click(event("b", weight=-1.0, time=2001.0), "shop", None, 100.0)
+
+
+def test_a_list_that_an_event_names_is_the_one_that_was_clicked() -> None:
+    user = User()
+    user.show("shop", "newest", 1000.0, "abc")
+    assert clicks(user, ("z", 9000.0, "older"), ("z", 9001.0, "older"), ("y", 9002.0, "older")) == [True, False, True]
+    assert clicks(user, ("a", 1001.0, "newest"), ("a", 1002.0, None)) == [True, False]
+
+
+def test_a_long_list_is_remembered_by_its_top() -> None:
+    user = User()
+    user.show("shop", "long", 0.0, [f"i{number}" for number in range(1000)])
+    assert len(unpack(user.shown["shop"].items)) == SHOWN_KEPT
 
 
 def test_a_dislike_excludes_for_good_and_is_no_taste() -> None:
@@ -120,10 +157,14 @@ def test_an_event_id_is_forgotten_after_as_many_others_as_are_kept() -> None:
 def test_a_state_never_grows_past_its_caps(acts: list[tuple[int, str, bool]]) -> None:
     user = User()
     for number, (item, scenario, liked) in enumerate(acts):
+        user.show(scenario, str(number), 0.0, [f"i{item}"])
+        user.click(event(f"i{item}"), scenario, None, 1.0)
         user.apply(event(f"i{item}", weight=1.0 if liked else -1.0, event_id=str(number)), scenario, LIMITS, LENGTH)
     assert len(unpack(user.items)) == len(unpack_times(user.times)) <= LENGTH
     assert all(len(unpack(acted)) <= LIMITS.seen for acted in (*user.used.values(), *user.disliked.values()))
     assert len(user.event_ids) <= 8 * LIMITS.event_ids
+    assert len(user.clicked) <= 8 * CLICKS_KEPT
+    assert len(user.shown) <= 2
 
 
 @pytest.fixture
@@ -164,6 +205,17 @@ def test_a_state_that_another_version_wrote_is_named(store: Store) -> None:
     assert UserCache(store, 2).load(["ann"])["ann"] == User()  # what is left out has its default
     with pytest.raises(OtherVersion, match="the state of user 'bob' was written by another version"):
         UserCache(store, 2).load(["bob"])
+    store.close()
+
+
+def test_only_who_has_a_row_has_one(store: Store) -> None:
+    cache = UserCache(store, 10)
+    users = cache.load(["ann", "bob"])
+    rows = cache.rows({"ann": users["ann"]})
+    with store.engine.begin() as connection:
+        store.save_users(connection, rows)
+    cache.keep(rows)
+    assert [cache.has_row(name) for name in ("ann", "bob")] == [True, False]
     store.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -11,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.chart import Chart
 from streams.figures import Clicks
 from streams.phrasebook import DEPARTMENTS, DOMAINS, HINTS, STYLES, TOPICS
 from streams.world import BadShift, Shift, UnknownScenario, World
@@ -19,20 +19,24 @@ from streams.world import BadShift, Shift, UnknownScenario, World
 SCENARIOS = ("shop", "news")
 LIST = 10
 
-Policy = Callable[[World, int, str, Chart, float, np.random.Generator], list[str]]
+Acts = Counter[str]
+"""How often each item of a scenario was acted on."""
+
+Policy = Callable[[World, int, str, Acts, float, np.random.Generator], list[str]]
 
 
-def popular(world: World, seat: int, scenario: str, chart: Chart, _: float, __: np.random.Generator) -> list[str]:
-    return chart.top(LIST, without=world.acted(seat, scenario))
+def popular(world: World, seat: int, scenario: str, acts: Acts, _: float, __: np.random.Generator) -> list[str]:
+    known = world.acted(seat, scenario)
+    return [item_id for item_id, _ in acts.most_common() if item_id not in known][:LIST]
 
 
-def oracle(world: World, seat: int, scenario: str, _: Chart, elapsed: float, __: np.random.Generator) -> list[str]:
+def oracle(world: World, seat: int, scenario: str, _: Acts, elapsed: float, __: np.random.Generator) -> list[str]:
     unknown = world.unknown(seat, scenario)
     chances = world.click_probability(seat, scenario, unknown, elapsed)
     return [unknown[at] for at in np.argsort(-chances)[:LIST]]
 
 
-def anything(world: World, seat: int, scenario: str, _: Chart, __: float, generator: np.random.Generator) -> list[str]:
+def anything(world: World, seat: int, scenario: str, _: Acts, __: float, generator: np.random.Generator) -> list[str]:
     unknown = world.unknown(seat, scenario)
     return [unknown[at] for at in generator.permutation(len(unknown))[:LIST]]
 
@@ -40,20 +44,20 @@ def anything(world: World, seat: int, scenario: str, _: Chart, __: float, genera
 def click_rate(policy: Policy, *, acts: int = 2500, seed: int = 3) -> float:
     """Let users read lists of one policy, with some searching, as the audience does but without Kafka or time."""
     world, generator, total = World(SCENARIOS, seed), np.random.default_rng(seed + 1), Clicks()
-    charts = {name: Chart(300.0) for name in SCENARIOS}
+    acted = {name: Counter[str]() for name in SCENARIOS}
     for step, scenario in zip(range(acts), itertools.cycle(SCENARIOS), strict=False):
         elapsed = step / 20
         seat = int(generator.integers(len(world.users)))
         if step < 200 or generator.random() < 0.15:
             act = world.search(seat, scenario, elapsed, generator)
         else:
-            shown = policy(world, seat, scenario, charts[scenario], elapsed, generator)
+            shown = policy(world, seat, scenario, acted[scenario], elapsed, generator)
             reading = world.read(seat, scenario, shown, elapsed, generator)
             total += Clicks(reading.looked_at, int(reading.clicked))
             act = reading.act
         if act is not None:
             world.act(seat, scenario, act.item_id)
-            charts[scenario].note(act.item_id, elapsed)
+            acted[scenario][act.item_id] += 1
     assert total.rate is not None
     return total.rate
 

@@ -28,9 +28,12 @@ def alone(broker: str, prefix: str, tmp_path: Path) -> Iterator[Installation]:
 
 @pytest.fixture(scope="module")
 def installation(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """One SERVE and one LEARN for all tests of a module, which use users and items of their own."""
+    """One SERVE and one LEARN for all tests of a module, which use users and items of their own.
+
+    Half of the users of `travel` are in its control group.
+    """
     data = tmp_path_factory.mktemp("installation")
-    more = {"HEADSTREAM_LEARN_CHECKPOINT_SECONDS": "5"}
+    more = {"HEADSTREAM_LEARN_CHECKPOINT_SECONDS": "5", "HEADSTREAM_SCENARIOS_TRAVEL_CONTROL": "0.5"}
     made = Installation(data, environment(broker, f"m-{os.urandom(4).hex()}.", data) | more)
     made.start("serve")
     made.start("learn")
