@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from schemas.packed import pack, pack_times
+from schemas.records import Example, encode
 from schemas.reports import DriftReport, decode_report
 from streams.history import History
 from streams.store import database_url, open_engine
@@ -21,10 +23,9 @@ ITEMS, LIKED = 120, 10
 
 @pytest.fixture
 def watched(broker: str, prefix: str, tmp_path: Path) -> Iterator[Installation]:
-    """Everything runs, and probe sets are tested every other second."""
+    """LEARN runs, and probe sets are tested every other second."""
     more = {"HEADSTREAM_LEARN_CHECKPOINT_SECONDS": "2", "HEADSTREAM_LEARN_COALESCE_MILLISECONDS": "5"}
     made = Installation(tmp_path, environment(broker, prefix, tmp_path) | more)
-    made.start("serve")
     made.start("learn")
     try:
         yield made
@@ -32,12 +33,26 @@ def watched(broker: str, prefix: str, tmp_path: Path) -> Iterator[Installation]:
         made.close()
 
 
-def act(installation: Installation, count: int, items: range, name: str) -> None:
-    """Users of five events each, on whatever of these items they had not."""
-    generator = random.Random(name)
-    for user in range(count // 5):
-        for item in generator.sample(items, 5):
-            installation.event("shop", f"{name}-{user}", f"thing-{item}", "click")
+def act(installation: Installation, first: int, count: int, items: range) -> None:
+    """Examples as SERVE would make them: of users of five events each, on whatever of these items they had not."""
+    generator, began = random.Random(first), time.time() - 60
+    for offset in range(first, first + count, 5):
+        met: list[str] = []
+        for number, item in enumerate(generator.sample(items, 5)):
+            example = Example(
+                partition=0,
+                offset=offset + number,
+                user_id=f"user-{offset}",
+                time=began + number,
+                event="click",
+                item_id=f"thing-{item}",
+                weight=1.0,
+                history=pack(met),
+                history_times=pack_times([began + place for place in range(number)]),
+                excluded=pack(met),
+            )
+            met.append(example.item_id)
+            installation.send(installation.topics.examples("shop"), encode(example), "shop")
     installation.flush()
 
 
@@ -49,10 +64,10 @@ def test_a_shift_of_tastes_raises_one_alarm_for_each_signal(watched: Installatio
     for number in range(ITEMS):
         watched.item(f"thing-{number}", f"Thing {number}")
     watched.flush()
-    act(watched, BEFORE, range(LIKED), "early")
+    act(watched, 0, BEFORE, range(LIKED))
     until(lambda: watched.scenarios()["shop"]["examples"] == BEFORE, "what came before is learnt")
     assert [each for each in reports(watched) if each.status == "alarm"] == []
-    act(watched, AFTER, range(LIKED, ITEMS), "late")
+    act(watched, BEFORE, AFTER, range(LIKED, ITEMS))
     wanted = {("recall@10", "page"), ("popularity_shift", "note")}
     until(
         lambda: wanted <= {(each.signal, each.severity) for each in reports(watched) if each.status == "alarm"},
