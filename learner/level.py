@@ -281,7 +281,8 @@ class Level:
         if state.alarmed_at is not None:
             return
         if self._change.better == "steady":
-            state.reference = past
+            # What goes on wandering is measured against where it was last, not against where it began.
+            state.reference = past if past.count >= LEAST_OBSERVATIONS else state.reference
         elif state.reference.count < FULL_REFERENCE:
             state.reference.add(past.count, past.total)
 
