@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,12 +87,10 @@ def _tests(ranking: Ranking, target: Tensor) -> tuple[dict[str, Floats], tuple[F
     place = torch.where(found.any(1), found.int().argmax(1), found.shape[1])
     hit = place < DEPTH
     gain = hit / torch.log2(place + 2.0)
-    log_chances = ranking.scores.double().log_softmax(1)
-    # Of a target that is no candidate there is nothing to sum up.
-    chance = log_chances.exp().masked_fill(~found, 0.0).nan_to_num(0.0).sum(1)
-    loss = -chance.clamp_min(LEAST_CHANCE).log()
-    # Where scores are not finite, the model says nothing that could be held against the outcome: that is counted apart.
-    loss = torch.where(ranking.scores.isnan().any(1), torch.nan, loss)
+    log_chances = ranking.scores.log_softmax(1)
+    # Of a target that is no candidate there is nothing; of a ranking with a score that is no number, all is none.
+    log_chance = log_chances.masked_fill(~found, -torch.inf).amax(1)
+    loss = -torch.where(log_chances[:, 0].isnan(), torch.nan, log_chance.clamp_min(math.log(LEAST_CHANCE)))
     first = (log_chances[:, 0].exp(), found[:, 0], ranking.scores[:, 0])
     rows = torch.stack([each.double() for each in (hit, gain, loss, *first)]).cpu().numpy()
     return {"recall@10": rows[0], "ndcg@10": rows[1], "log_loss": rows[2]}, (rows[3], rows[4], rows[5])

@@ -28,10 +28,10 @@ BATCH = 400
 LEAST_BATCHES, MOST_BATCHES = 8, 128
 """Before there are so many, nothing is said; so many of the newest are kept."""
 
-SPANS = (1, 2)
+SPANS = (1, 2, 4)
 """Batches of the stretches that are compared to see how much the level varies by itself."""
 SPANS_APART = 8
-FEW = 4.0
+FEW = 6.0
 """For so many batches the standard error is doubled."""
 
 LEAST_OBSERVATIONS = 2000
@@ -131,22 +131,24 @@ class LevelState(msgspec.Struct, kw_only=True):
 
     Attributes:
         block, batch: in the making.
-        blocks: the present stretch, which ADWIN holds.
+        blocks: the present stretch, which ADWIN holds, and `now`: their sum.
         centre, spread: of the blocks, as ADWIN is given them; None before there are enough.
         batches: the newest ones.
         reference: what stretches are measured against; nothing while there was only one stretch.
         alarmed_at: the level at which the alarm was raised; None while there is none.
-        moved: whether another stretch has begun since the alarm.
+        alarmed_for: observations since the last alarm, and `moved`: whether another stretch has begun since.
     """
 
     block: Sum = msgspec.field(default_factory=Sum)
     batch: Sum = msgspec.field(default_factory=Sum)
     blocks: Means = msgspec.field(default_factory=Means)
+    now: Sum = msgspec.field(default_factory=Sum)
     centre: float = 0.0
     spread: float | None = None
     batches: Means = msgspec.field(default_factory=Means)
     reference: Sum = msgspec.field(default_factory=Sum)
     alarmed_at: float | None = None
+    alarmed_for: float = 0.0
     moved: bool = False
 
 
@@ -184,6 +186,8 @@ class Level:
             return []
         block = state.block.take()
         state.blocks.append(block)
+        state.now.add(block.count, block.total)
+        state.alarmed_for += block.count
         state.batch.add(block.count, block.total)
         if state.batch.count >= BATCH:
             state.batches.append(state.batch.take())
@@ -194,7 +198,7 @@ class Level:
                 return []
             self._start_again()
         elif len(state.blocks) >= MOST_BLOCKS:
-            self._refer_to(state.blocks.keep(MOST_BLOCKS // 2))
+            self._end_stretch(MOST_BLOCKS // 2)
             self._start_again()
         elif self._cuts(len(state.blocks) - 1):
             self._start_again()
@@ -209,7 +213,7 @@ class Level:
         """
         batches = self.state.batches
         # The present stretch is what is judged, and no judge of itself.
-        past = max(LEAST_BATCHES, len(batches) - math.ceil(sum(self.state.blocks.sizes) / BATCH))
+        past = max(LEAST_BATCHES, len(batches) - math.ceil(self.state.now.count / BATCH))
         means, sizes = np.array(batches.means[:past]), np.array(batches.sizes[:past])
         counts, totals = np.append(0.0, sizes.cumsum()), np.append(0.0, (sizes * means).cumsum())
         found = []
@@ -226,9 +230,9 @@ class Level:
     def verdict(self) -> Verdict:
         state = self.state
         if state.spread is None:
-            seen = int(state.blocks.sum().count + state.block.count) if len(state.blocks) else int(state.block.count)
+            seen = int(state.now.count + state.block.count)
             return Verdict("none", f"too few observations: {seen:,} of {LEAST_BATCHES * BATCH:,}")
-        now = state.blocks.sum()
+        now = state.now
         if state.alarmed_at is not None:
             return Verdict("alarm", f"it went from {state.reference.mean:.4g} to {state.alarmed_at:.4g}")
         if len({*state.blocks.means, *state.batches.means}) == 1:
@@ -247,7 +251,7 @@ class Level:
             fed += 1
             if cut:
                 # The blocks that ADWIN was not fed yet follow its window.
-                self._refer_to(state.blocks.keep(max(1, int(self._adwin.width)) + len(state.blocks) - fed))
+                self._end_stretch(max(1, int(self._adwin.width)) + len(state.blocks) - fed)
                 state.moved = True
                 self._adwin, fed = None, 0
 
@@ -275,9 +279,11 @@ class Level:
         least = max(self._change.least(centre) / 4, 1e-6)
         self.state.centre, self.state.spread = centre, max(math.sqrt(float((deviations**2).mean())), least)
 
-    def _refer_to(self, past: Sum) -> None:
-        """What is past belongs to the reference, unless an alarm says that it does not."""
+    def _end_stretch(self, newest: int) -> None:
+        """All but so many blocks are past, and belong to the reference, unless an alarm says that they do not."""
         state = self.state
+        past = state.blocks.keep(newest)
+        state.now = state.blocks.sum()
         if state.alarmed_at is not None:
             return
         if self._change.better == "steady":
@@ -292,7 +298,7 @@ class Level:
         state = self.state
         if state.reference.count == 0:
             return []
-        now = state.blocks.sum()
+        now = state.now
         if state.alarmed_at is not None:
             return self._clear(now)
         lasts = self._lasts(now)
@@ -300,13 +306,17 @@ class Level:
             if lasts:
                 state.reference = Sum()
             return []
-        threshold, change = self._threshold(now), now.mean - state.reference.mean
-        if self._change.worsening(change) >= threshold:
-            state.alarmed_at, state.moved = now.mean, False
+        change, least = now.mean - state.reference.mean, self._change.least(state.reference.mean)
+        worse, better = self._change.worsening(change), self._change.worsening(-change)
+        if worse < least and not (lasts and better >= least):
+            return []  # as good as always, and standard errors cost time
+        threshold = self._threshold(now)
+        if worse >= threshold:
+            state.alarmed_at, state.alarmed_for, state.moved = now.mean, 0.0, False
             return [
                 Finding("alarm", now.mean, state.reference.mean, threshold, int(now.count), "ADWIN on means of blocks")
             ]
-        if lasts and self._change.worsening(-change) >= threshold:
+        if lasts and better >= threshold:
             state.reference = Sum()  # it is better for good: nobody goes back
         return []
 
@@ -316,7 +326,8 @@ class Level:
         before = state.reference.mean
         fallen = worsening((state.alarmed_at or 0.0) - before)
         back = worsening(now.mean - before) < fallen / 2
-        if not (self._lasts(now) or (back and state.moved and now.count >= BACK_OBSERVATIONS)):
+        settled = self._lasts(now) and state.alarmed_for >= SETTLED_OBSERVATIONS
+        if not (settled or (back and state.moved and now.count >= BACK_OBSERVATIONS)):
             return []
         because = "it is back" if back else "it has settled at a new level"
         finding = Finding("cleared", now.mean, before, self._threshold(now), int(now.count), because)
