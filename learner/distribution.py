@@ -25,7 +25,7 @@ CHOICE = 1000
 chance, more frequent there than it is."""
 
 MOST_CODES = 50
-RESAMPLES = 200
+RESAMPLES = 100
 MARGIN = 1.5
 """The threshold is so many times the farthest of all resamples: the reference was drawn once, and perhaps oddly."""
 

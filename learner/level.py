@@ -55,7 +55,7 @@ DELTA = 0.002
 FINENESS = 8.0
 """Units in which ADWIN sees one deviation of a block. It allows for outliers of any one unit, and there are none."""
 
-STANDARD_ERRORS = 4.0
+STANDARD_ERRORS = 4.2
 """By which a stretch must be worse."""
 
 

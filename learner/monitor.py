@@ -300,12 +300,16 @@ class Watch:
         tests = self._rest.tests
         rows = np.stack([signals.chance, signals.right, signals.score])
         whole = np.isfinite(rows).all(0)
-        self.refuse("calibration_error", int((~whole).sum()))
-        rows = np.concatenate([np.array([tests.chance, tests.right, tests.score]), rows[:, whole]], 1)
-        groups = rows.shape[1] // TESTS
-        tests.chance, tests.right, tests.score = rows[:, groups * TESTS :].tolist()
+        if not whole.all():
+            self.refuse("calibration_error", int((~whole).sum()))
+            rows = rows[:, whole]
+        for kept, new in zip((tests.chance, tests.right, tests.score), rows.tolist(), strict=True):
+            kept += new
+        groups = len(tests.chance) // TESTS
         if not groups:
             return {}
+        rows = np.array([tests.chance, tests.right, tests.score])
+        tests.chance, tests.right, tests.score = rows[:, groups * TESTS :].tolist()
         chance, right, score = rows[:, : groups * TESTS].reshape(3, groups, TESTS)
         quantiles = np.quantile(score, list(QUANTILES.values()), axis=1)  # (signals, groups)
         return {
