@@ -27,7 +27,7 @@ from rich.table import Table
 from river.drift import ADWIN, PageHinkley
 
 from learner.level import Level
-from learner.monitor import CHANGES
+from learner.watch import CHANGES
 
 RATE, FALLEN = 0.30, 0.20
 USERS = 500

@@ -254,12 +254,14 @@ class OnlineLearner:
             self._train(both, [user_hash(example.user_id) for example, _ in placed])
 
     def _hold_out(self, scenario: int, placed: Sequence[Placed]) -> Sequence[Placed]:
-        """Test a share of the examples and keep it for the probe set; returns the others.
+        """Test a share of the examples and keep it for the window's probe set; returns the others.
 
         No part learns from that share: neither weights nor replay, mixer or counters. Histories of later examples hold
-        its items, as serving's do.
+        its items, as serving's do. While learning is paused nothing is held out: what is not learnt is not forgotten.
         """
         learn, name, learnt, start = self._settings.learn, self._scenarios[scenario], [], 0
+        if not self.promotion.standings[name].learning:
+            return placed
         course = self.forgetting.courses[name]
         for count in course.stretches(len(placed), learn.probe_window):
             some, start = placed[start : start + count], start + count

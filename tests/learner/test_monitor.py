@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from learner.items import ItemTable
-from learner.monitor import CHANGES, LIMITS, Monitor, MonitorState
+from learner.monitor import Monitor, MonitorState
 from learner.online import OnlineLearner
+from learner.watch import CHANGES, LIMITS
 from schemas.reports import DriftReport
 from schemas.signals import SIGNALS
 from tests.learner.builders import NAMES, START, put, small_learner, small_model, small_settings, stream
