@@ -8,6 +8,9 @@ from typing import Literal
 
 import msgspec
 
+from schemas.packed import unpack_times
+from schemas.records import Example
+
 STAKES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)
 """Shares of its wealth that the test bets: small ones find small losses in time, large ones large losses soon."""
 
@@ -75,6 +78,7 @@ class Standing(msgspec.Struct, kw_only=True):
         good: the newest version that was found good; None before the first.
         through: for each partition of the events topic the last offset that what is served has learnt from; None where
             that is all that was taken.
+        known_until: time of the newest example that the good version knew, epoch seconds.
         since: when all this began to hold, epoch seconds; `reason` says why, for people.
         test: of what was learnt since against the good version.
         turn: share of a micro-batch that is still to be ranked by both.
@@ -84,10 +88,21 @@ class Standing(msgspec.Struct, kw_only=True):
     restores: int | None = None
     good: int | None = None
     through: dict[int, int] | None = None
+    known_until: float = 0.0
     since: float = 0.0
     reason: str = ""
     test: PairedTest = msgspec.field(default_factory=PairedTest)
     turn: float = 0.0
+
+    def may_vote(self, example: Example, *, control: bool) -> bool:
+        """Whether an example can tell which of the two is better.
+
+        What was chosen from a list that the model made speaks for the model that made it, and not for the better one;
+        the control group's lists were made by neither. And a user who came after the good version was made is nobody
+        whom it could have known: else whoever floods a scenario with accounts would also elect what they have taught.
+        """
+        old = bool(example.history_times) and unpack_times(example.history_times)[0] <= self.known_until
+        return old and (control or example.recommendation_id is None)
 
     def takes_turn(self, share: float) -> bool:
         """Whether this micro-batch is one of the share that both rank."""

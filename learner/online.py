@@ -145,8 +145,7 @@ class OnlineLearner:
 
     def _promotion(self) -> Promotion:
         return Promotion(
-            self._settings.gate,
-            self._settings.model,
+            self._settings,
             self.table,
             self._models,
             self._texts,
@@ -239,7 +238,7 @@ class OnlineLearner:
             if self.on_exam is not None:
                 self.on_exam(Exam(scenario, [each for each, _ in placed], lessons, tested, ranking))
             if ranking is not None:
-                self.promotion.compare(scenario, lessons, tested, ranking)
+                self.promotion.compare(scenario, [each for each, _ in placed], lessons, tested, ranking)
             if self.promotion.standings[name].learning:
                 self._learn_from(placed, lessons)
                 if candidates is not None:
@@ -463,12 +462,12 @@ class OnlineLearner:
 
     def promote(self, name: str) -> int:
         """Take what a scenario has learnt for its good version, and serve it; returns that version's number."""
-        number, version = self._number[name], self._progress[name].version
+        number, progress = self._number[name], self._progress[name]
         if number in self.promotion.good.held:
             self._news.touch(self.table.eligible[number].nonzero().flatten())
             self._news.weights = True
-        self.promotion.promote(name, version, Clocks(self._clock, self._progress[name].clock))
-        return version
+        self.promotion.promote(name, progress, Clocks(self._clock, progress.clock))
+        return progress.version
 
     def adopt_good(self, name: str, checkpoint: Checkpoint) -> None:
         """After a `restore`: what the scenario's standing calls its good version is in this checkpoint.

@@ -20,6 +20,7 @@ class Progress(msgspec.Struct, kw_only=True):
         hits: of these, how many had their item among the first ten.
         recent: the newest tests, oldest first: 1 for a hit.
         version: of the newest publication.
+        newest: time of the newest example, epoch seconds.
     """
 
     clock: float = 0.0
@@ -29,6 +30,7 @@ class Progress(msgspec.Struct, kw_only=True):
     hits: int = 0
     recent: list[int] = []
     version: int = 0
+    newest: float = 0.0
 
     @property
     def recall(self) -> float | None:
@@ -49,6 +51,7 @@ class Progress(msgspec.Struct, kw_only=True):
         """These are learnt."""
         for example in examples:
             self.through[example.partition] = example.offset
+            self.newest = max(self.newest, example.time)
         self.examples += len(examples)
 
     def note(self, hits: Sequence[bool], window: int) -> None:

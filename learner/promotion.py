@@ -22,7 +22,9 @@ from learner.ranking import Clocks, Ranking, ScenarioModel
 from learner.replay import Replay
 from learner.texts import ItemTexts
 from learner.training import Trainer
-from schemas.settings import Gate, Model
+from schemas.control_group import in_control_group
+from schemas.records import Example
+from schemas.settings import Model, Settings
 
 LARGEST_WEIGHT = 1e4
 LONGEST_VECTOR = 1e3
@@ -83,8 +85,7 @@ class Promotion:
 
     def __init__(
         self,
-        gate: Gate,
-        sizes: Model,
+        settings: Settings,
         table: ItemTable,
         models: Sequence[ScenarioModel],
         texts: ItemTexts,
@@ -92,32 +93,45 @@ class Promotion:
         replay: Replay,
         parts: Parts,
     ) -> None:
-        self._gate = gate
-        self._sizes = sizes
+        self._gate = settings.gate
+        self._sizes = settings.model
+        self._control = {name: scenario.control for name, scenario in settings.scenarios.items()}
         self._table = table
         self._models = models
         self._texts = texts
         self._trainer = trainer
         self._replay = replay
         self._parts = parts
-        self.good = GoodVersions(table, sizes)
+        self.good = GoodVersions(table, settings.model)
         self.standings = {name: Standing() for name in table.scenarios}
 
     # What the gate sees
 
-    def compare(self, scenario: int, lessons: Lessons, tested: Tensor, ranking: Ranking) -> None:
+    def compare(
+        self, scenario: int, examples: Sequence[Example], lessons: Lessons, tested: Tensor, ranking: Ranking
+    ) -> None:
         """Rank a share of the micro-batches by the good version too, and bet on the difference.
 
         Args:
+            examples: beside `lessons`.
             tested: which of the lessons were a test; (tests,), int64.
             ranking: what was learnt gave for these.
         """
-        standing = self.standings[self._table.scenarios[scenario]]
+        name = self._table.scenarios[scenario]
+        standing, control = self.standings[name], self._control[name]
         if scenario not in self.good or not standing.takes_turn(self._gate.share):
             return
-        target = lessons.batch.target[tested, None]
-        before = self.good.rank(scenario, lessons.asked.take(tested))
-        hits = [(each.rows[:, :DEPTH] == target).any(1).int() for each in (ranking, before)]
+        voters = [
+            place
+            for place, at in enumerate(tested.tolist())
+            if standing.may_vote(examples[at], control=in_control_group(examples[at].user_id, name, control))
+        ]
+        if not voters:
+            return
+        voting = tested[voters]
+        target = lessons.batch.target[voting, None]
+        before = self.good.rank(scenario, lessons.asked.take(voting)).rows
+        hits = [(rows[:, :DEPTH] == target).any(1).int() for rows in (ranking.rows[voters], before)]
         standing.test.update((hits[0] - hits[1]).tolist(), self._gate.margin)
 
     def verdicts(self) -> dict[str, Verdict]:
@@ -166,14 +180,20 @@ class Promotion:
         if standing.restores is None:
             standing.through = None
 
-    def promote(self, name: str, version: int, clocks: Clocks) -> None:
-        """Take what is learnt now for the good version, and serve it."""
+    def promote(self, name: str, progress: Progress, clocks: Clocks) -> None:
+        """Take what is learnt now, and was published last, for the good version, and serve it."""
         number = self._table.scenarios.index(name)
         self.good.take(number, self._models[number], clocks)
         self.good.held.discard(number)
         before = self.standings[name]
         through = None if before.learning else before.through
-        self.standings[name] = Standing(learning=before.learning, good=version, through=through, turn=before.turn)
+        self.standings[name] = Standing(
+            learning=before.learning,
+            good=progress.version,
+            through=through,
+            known_until=progress.newest,
+            turn=before.turn,
+        )
 
     def adopt(self, name: str, earlier: Earlier) -> None:
         """Know the good version again that a standing speaks of, after all was loaded from another checkpoint."""
@@ -215,8 +235,13 @@ class Promotion:
         self.good.take_from(number, model, earlier.clocks, then, earlier.there, known)
         self.good.shift(own, shifts)
         self.good.held.add(number)
-        through = dict(earlier.progress.through)
-        self.standings[name] = Standing(learning=learning, restores=version, good=version, through=through)
+        self.standings[name] = Standing(
+            learning=learning,
+            restores=version,
+            good=version,
+            through=dict(earlier.progress.through),
+            known_until=earlier.progress.newest,
+        )
         return (table.eligible[number] | _mask(own, table.allocated)).nonzero().flatten()
 
     # What is served

@@ -70,8 +70,8 @@ def decode_control(value: bytes, received: float, counts: Counter[str]) -> Contr
             action=wire.action,  # type: ignore[arg-type]  # checked above
             scenario=None if wire.scenario is None else parse_id("scenario", wire.scenario),
             version=wire.version,
-            author=_text("author", wire.author),
-            reason=_text("reason", wire.reason),
+            author=parse_text("author", wire.author),
+            reason=parse_text("reason", wire.reason),
             requested_at=received
             if wire.requested_at is None
             else parse_time("requested_at", wire.requested_at, received, counts),
@@ -80,8 +80,12 @@ def decode_control(value: bytes, received: float, counts: Counter[str]) -> Contr
         return refused.invalid
 
 
-def _text(field: str, value: str) -> str:
-    """What people shall read later: there must be something, and no more than they would read."""
+def parse_text(field: str, value: str) -> str:
+    """What people shall read later: there must be something, and no more than they would read.
+
+    Raises:
+        Refused: with code `bad-text`.
+    """
     text = value.replace("\0", "").strip()
     if not text:
         raise Refused("bad-text", f"{field} is empty; say {'who orders this' if field == 'author' else 'why'}")

@@ -30,7 +30,9 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
     recommendation_id: str | None = None
 
 
-class _Wire(msgspec.Struct, kw_only=True):
+class EventRecord(msgspec.Struct, kw_only=True):
+    """One record of an events topic, as it is published."""
+
     user_id: str | int
     item_id: str | int
     event: str
@@ -38,10 +40,10 @@ class _Wire(msgspec.Struct, kw_only=True):
     event_id: str | int | None = None
     value: float | None = None
     recommendation_id: str | int | None = None
-    context: msgspec.Raw = msgspec.Raw()
+    context: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-_decoder = WireDecoder(_Wire)
+_decoder = WireDecoder(EventRecord)
 
 
 def decode_event(

@@ -37,7 +37,9 @@ class Item(msgspec.Struct, kw_only=True, omit_defaults=True):
         return ". ".join(part for part in (self.title, self.text, ", ".join(self.categories)) if part)
 
 
-class _Wire(msgspec.Struct, kw_only=True):
+class ItemRecord(msgspec.Struct, kw_only=True):
+    """One record of the items topic, as it is published."""
+
     item_id: str | int
     title: str | None = None
     text: str | None = None
@@ -48,7 +50,7 @@ class _Wire(msgspec.Struct, kw_only=True):
     attributes: dict[str, Any] | None = None
 
 
-_decoder = WireDecoder(_Wire)
+_decoder = WireDecoder(ItemRecord)
 
 
 def decode_item(value: bytes, received: float, counts: Counter[str]) -> Item | Invalid:

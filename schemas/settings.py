@@ -289,6 +289,13 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         str,
         Meta(description='What must be shown to change state; "" makes one at the first start, in DATA/gateway.token.'),
     ] = ""
+    names: Annotated[
+        str,
+        Meta(
+            description='Further host names by which it may be called, with "," between, such as that of a proxy; '
+            '"*" is any.'
+        ),
+    ] = ""
     timeout_seconds: Annotated[Seconds, Meta(description="Seconds that a request waits for its recommendation.")] = 5.0
 
 

@@ -207,7 +207,13 @@ class Stance(Table):
 
 
 class PerformedAction(Table):
-    """An order from the control topic and what came of it; `outcome` is `done` or `refused`, `detail` says why."""
+    """An order from the control topic and what came of it, or a dead letter that went back to where it came from.
+
+    Attributes:
+        action: one of `schemas.control.ACTIONS`, or `republish`; its action_id is then "topic:partition:offset" of the
+            source record.
+        outcome: `done` or `refused`, and `detail` says why; of a `republish` also `begun`.
+    """
 
     __tablename__ = "actions"
 

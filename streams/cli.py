@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -16,7 +17,7 @@ import typer
 
 from schemas.configuration import render, variable_of
 from schemas.errors import ExplainedError
-from schemas.settings import Settings
+from streams.cli_actions import ACTIONS
 from streams.cli_learning import evaluate, warm
 from streams.columns import COLUMNS_HELP
 from streams.logs import log_to_file, log_to_terminal
@@ -27,6 +28,7 @@ from streams.terminal import (
     Json,
     errors,
     fail,
+    find_broker,
     out,
     read_settings,
     say_error,
@@ -43,23 +45,10 @@ app = typer.Typer(
 )
 
 
-class NoBroker(ExplainedError):
-    """No broker is configured and none of ours is running."""
+class StoryName(StrEnum):
+    """Stories that the demo can play."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(
-            f"no broker: nothing runs on {Path(settings.data).resolve()}. Start `headstream up` first, "
-            "or name a cluster with --broker host:port."
-        )
-
-
-def find_broker(settings: Settings) -> str:
-    from streams.supervisor import known_broker
-
-    broker = known_broker(settings)
-    if broker is None:
-        raise NoBroker(settings)
-    return broker
+    drift = "drift"
 
 
 def handed_on(config: Path | None, data: Path) -> list[str]:
@@ -72,35 +61,49 @@ def demo(
     seconds: Annotated[
         float | None, typer.Option(min=1, help="End after this many seconds; for ever if left out.")
     ] = None,
-    rate: Annotated[float, typer.Option(min=0.1, help="Events per second of the simulated audience.")] = 25.0,
+    rate: Annotated[
+        float | None, typer.Option(min=0.1, help="Events per second of the simulated audience; 25, in a story 150.")
+    ] = None,
+    story: Annotated[
+        StoryName | None,
+        typer.Option(help="Play a story: `drift` shifts tastes, floods a shelf with items, and poisons a scenario."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the simulated world.")] = 0,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
     """Start everything and let a simulated audience use five scenarios, on a live table.
 
-    Example: [cyan]headstream demo --seconds 60 --json[/]
+    Examples: [cyan]headstream demo --seconds 60 --json[/], [cyan]headstream demo --story drift[/]
     """
     from streams.demo import CONTROL_SHARE, run_demo
+    from streams.kafka_files import port_is_free
     from streams.status import read_scenarios
     from streams.store import Store, database_url, open_engine
+    from streams.story import SETTINGS, Script
     from streams.supervisor import Supervisor
 
     log_to_terminal(errors)
     began = time.monotonic()
     folder = data or Path(".headstream") / "demo"
-    control = {f"scenarios.{name}.control": CONTROL_SHARE for name in read_settings(None, folder, None).scenarios}
-    settings = read_settings(None, folder, None, control)
+    script = Script() if story is not None else None
+    scenarios = read_settings(None, folder, None).scenarios
+    chosen: dict[str, Any] = {f"scenarios.{name}.control": CONTROL_SHARE for name in scenarios}
+    chosen |= {} if script is None else SETTINGS
+    settings = read_settings(None, folder, None, chosen)
+    # Another `up` or demo may have the usual port, and this one is only looked at.
+    free = {} if port_is_free(settings.gateway.port) else {"HEADSTREAM_GATEWAY_PORT": "0"}
     everything = Supervisor(
         settings,
         arguments=handed_on(None, folder),
-        environment={variable_of(key): str(value) for key, value in control.items()},
+        environment={variable_of(key): str(value) for key, value in chosen.items()} | free,
         on_step=step_printer(began),
     )
     with stopping() as stop:
         with everything as supervisor:
             if not supervisor.wait_ready(stop):
                 return
+            errors.print(f"dashboard and API: [bold]{supervisor.gateway}[/]")
             ready_after = time.monotonic() - began
             watching = threading.Thread(target=supervise, args=(supervisor, stop), daemon=True)
             watching.start()
@@ -111,13 +114,14 @@ def demo(
                     settings,
                     supervisor.broker,
                     seconds=seconds,
-                    events_per_second=rate,
+                    events_per_second=rate or (25.0 if script is None else script.events_per_second),
                     json_output=as_json,
                     seed=seed,
                     read_status=lambda: read_scenarios(settings, store),
                     console=errors if as_json else out,
                     stop=stop,
                     ready_after=ready_after,
+                    script=script,
                 )
             finally:
                 stop.set()
@@ -156,9 +160,9 @@ def init(
 
 @app.command()
 def up(config: Config = None, data: Data = None, broker: Broker = None) -> None:
-    """Run Kafka, SERVE and LEARN on this machine until Ctrl-C; restart what dies.
+    """Run Kafka, SERVE, LEARN and GATEWAY on this machine until Ctrl-C; restart what dies.
 
-    Writes DATA/endpoints.json with the broker's address and each process once all are ready.
+    Writes DATA/endpoints.json with the addresses of broker and gateway and each process once all are ready.
 
     Example: [cyan]headstream up --data /var/lib/headstream[/]
     """
@@ -173,7 +177,8 @@ def up(config: Config = None, data: Data = None, broker: Broker = None) -> None:
             prefix, first = settings.kafka.prefix, next(iter(settings.scenarios))
             errors.print(
                 f"[green]ready[/] after {time.monotonic() - began:.0f} s: Kafka on [bold]{supervisor.broker}[/]. "
-                f"Publish to {prefix}events.{first}, consume {prefix}recommendations.{first}. Ctrl-C stops."
+                f"Publish to {prefix}events.{first}, consume {prefix}recommendations.{first}. "
+                f"Dashboard and API: [bold]{supervisor.gateway}[/]. Ctrl-C stops."
             )
             supervisor.run(stop)
         errors.print("stopping")
@@ -213,6 +218,17 @@ def learn(config: Config = None, data: Data = None, broker: Broker = None) -> No
     run_process("learn", config, data, broker)
 
 
+@app.command()
+def gateway(config: Config = None, data: Data = None, broker: Broker = None) -> None:
+    """Run one GATEWAY: HTTP API and dashboard, by default on http://127.0.0.1:6070. Any number may run.
+
+    What changes state asks for a token: gateway.token, or the one in DATA/gateway.token.
+
+    Example: [cyan]headstream gateway --broker kafka:9092[/]
+    """
+    run_process("gateway", config, data, broker)
+
+
 def run_process(name: str, config: Path | None, data: Path | None, broker: str | None) -> NoReturn:
     from streams.signals import StopSignals
 
@@ -225,25 +241,33 @@ def run_process(name: str, config: Path | None, data: Path | None, broker: str |
     from streams.store import Store, database_url, open_engine
     from streams.supervisor import line_to_supervisor
 
-    say_ready = line_to_supervisor()
+    tell_supervisor = line_to_supervisor()
+
+    def on_ready(address: str) -> None:
+        metrics.ready.set(1)
+        tell_supervisor(address)
+
     log_to_file()
     settings = read_settings(config, data, broker)
-    begin = {"serve": metrics.begin_serve, "learn": metrics.begin_learn}[name]
-    begin(settings)
-    facts = {"metrics": metrics.offer(settings, name)}
     address = find_broker(settings)
+    offered = "" if name == "gateway" else metrics.offer(settings, name)
     Path(settings.data).mkdir(parents=True, exist_ok=True)
     ensure_topics(address, Topics(settings).all(), settings.kafka.replication)
     engine = open_engine(database_url(settings))
     upgrade(engine)
-    store = Store(engine, f"{settings.kafka.prefix}{name}", f"{socket.gethostname()}:{os.getpid()}")
+    owner = f"{socket.gethostname()}:{os.getpid()}"
+    if name == "gateway":
+        from streams.gateway.process import run_gateway
+
+        run_gateway(settings, address, engine, owner, stops, on_ready)
+    store = Store(engine, f"{settings.kafka.prefix}{name}", owner)
     if name == "serve":
         from streams.serve import run_serve
 
-        run_serve(settings, address, store, stops, lambda: say_ready(facts))
+        run_serve(settings, address, store, stops, lambda: on_ready(offered))
     from streams.learn import run_learn
 
-    run_learn(settings, address, store, stops, lambda: say_ready(facts))
+    run_learn(settings, address, store, stops, lambda: on_ready(offered))
 
 
 @app.command(epilog=COLUMNS_HELP)
@@ -288,6 +312,8 @@ def replay(
 
 app.command(epilog=COLUMNS_HELP)(evaluate)
 app.command(epilog=COLUMNS_HELP)(warm)
+for action in ACTIONS:
+    app.command()(action)
 
 
 def read_speed(text: str) -> float | None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -20,6 +20,7 @@ from schemas.topics import Topics
 from streams.figures import WINDOW_SECONDS, Clicks, Latency, ScenarioFigures
 from streams.simulate import Audience
 from streams.status import ScenarioStatus
+from streams.story import Chapter, Script, Story
 from streams.world import World
 
 CONTROL_SHARE = 0.2
@@ -81,10 +82,11 @@ ScenarioSummary = TypedDict(
 
 
 class Summary(TypedDict):
-    """What a script gets at the end."""
+    """What a script gets at the end; `story` where one was played."""
 
     seconds_to_ready: float
     scenarios: dict[str, ScenarioSummary]
+    story: NotRequired[list[Chapter]]
 
 
 def run_demo(
@@ -99,6 +101,7 @@ def run_demo(
     console: Console,
     stop: threading.Event,
     ready_after: float,
+    script: Script | None = None,
 ) -> Summary:
     """Publish the world's items, let its users act until `stop` is set or `seconds` have passed, and sum up.
 
@@ -107,28 +110,41 @@ def run_demo(
         json_output: whether a script is the reader, and no table is drawn.
         read_status: called about once a second, in this thread.
         ready_after: seconds that it took to start everything.
+        script: of a story to be played meanwhile, which ends with its last chapter.
 
     Raises:
         NotDelivered: Kafka did not take the items.
         TopicMissing: Headstream was not started at that broker with these settings.
     """
-    world = World(tuple(settings.scenarios), seed)
+    world = World(tuple(settings.scenarios), seed, shifts=script.shifts if script else ())
     control = {name: scenario.control for name, scenario in settings.scenarios.items()}
     audience = Audience(
-        broker, Topics(settings), world, control=control, events_per_second=events_per_second, seed=seed
+        broker,
+        Topics(settings),
+        world,
+        control=control,
+        events_per_second=events_per_second,
+        seed=seed,
+        floods=script.floods if script else (),
     )
     audience.publish_items()
-    with ThreadPoolExecutor(1, "audience") as pool:
+    story = None if script is None else Story(broker, Topics(settings), script, seed)
+    with ThreadPoolExecutor(3, "audience") as pool:
         running = pool.submit(audience.run, stop, seconds)
+        others = [] if story is None else [pool.submit(part, stop) for part in (story.watch, story.play)]
         try:
             if json_output:
                 wait([running])
             else:
-                _show(running, audience, read_status, console, broker=broker, data=settings.data)
+                _show(running, audience, read_status, console, broker=broker, data=settings.data, story=story)
         finally:
             stop.set()
-    running.result()
-    return summary(audience.snapshot(), read_status(), ready_after)
+    for each in (running, *others):
+        each.result()
+    found = summary(audience.snapshot(), read_status(), ready_after)
+    if story is not None:
+        found["story"] = story.chapters()
+    return found
 
 
 def _show(
@@ -139,6 +155,7 @@ def _show(
     *,
     broker: str,
     data: str,
+    story: Story | None,
 ) -> None:
     began = time.monotonic()
     status, asked = read_status(), began
@@ -147,7 +164,8 @@ def _show(
             now = time.monotonic()
             if now - asked >= STATUS_SECONDS:
                 status, asked = read_status(), now
-            live.update(render(audience.snapshot(), status, now - began, broker=broker, data=data), refresh=True)
+            table = render(audience.snapshot(), status, now - began, broker=broker, data=data)
+            live.update(table if story is None else Group(table, Text("\n".join(story.lines()))), refresh=True)
             if wait([running], timeout=REFRESH_SECONDS).done:
                 return
 

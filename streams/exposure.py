@@ -120,8 +120,9 @@ class Exposure:
         return listed / used if used else None
 
     def _popularity(self, scenario: str, rows: Sequence[int]) -> float:
-        """The mean share of the scenario's events that items have; 0 for no items."""
-        if not rows:
+        """The mean share of the scenario's events that items have; 0 for no items, and before the first event."""
+        number, popularity = self._mirror.number(scenario), self._table.popularity
+        if not rows or not len(popularity.used(number)):
             return 0.0
-        shares = self._table.popularity.log_share(self._mirror.number(scenario), torch.tensor(rows)).exp()
+        shares = popularity.log_share(number, torch.tensor(rows)).exp()
         return float(shares.double().mean())

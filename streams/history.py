@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -79,9 +80,14 @@ class History:
     # Series
 
     def add(self, measured: Iterable[Measured], connection: Connection | None = None) -> None:
-        """Add observations at every resolution, in the caller's transaction if there is one."""
+        """Add observations at every resolution, in the caller's transaction if there is one.
+
+        What is not finite is left out: it says nothing, and one such value would spoil every sum that it goes into.
+        """
         sums: dict[tuple[str, str, int, int], list[float]] = {}
         for each in measured:
+            if not all(map(math.isfinite, (each.observations, each.total, each.least, each.most))):
+                continue
             for seconds in RESOLUTIONS:
                 key = each.scenario, each.signal, seconds, int(each.at // seconds) * seconds
                 known = sums.setdefault(key, [0.0, 0.0, each.least, each.most])
@@ -103,11 +109,12 @@ class History:
     ) -> Stretch:
         """Signals between two times, at most so many points of each, summed up by the database.
 
-        The finest resolution that still reaches back to `since` is read, as seen from `until`.
+        Of the resolutions that reach back to `since`, as seen from `until`, the coarsest that is fine enough is read.
         """
         at = Series.at
-        finest = next((each for each, kept in RESOLUTIONS.items() if until - since <= kept), max(RESOLUTIONS))
+        reaching = [each for each, kept in RESOLUTIONS.items() if until - since <= kept] or [max(RESOLUTIONS)]
         wanted = max(1.0, (until - since) / points)
+        finest = max((each for each in reaching if each <= wanted), default=reaching[0])
         seconds = finest * max(1, -(-int(wanted) // finest))
         bucket = sa.func.floor(at / seconds) if self.engine.dialect.name != "sqlite" else at / seconds
         number = sa.cast(bucket, sa.BigInteger).label("number")
@@ -138,6 +145,30 @@ class History:
                     found[row.signal].append(Point(row.number * seconds, mean, row.least, row.most, row.observations))
         return Stretch(seconds, {name: each[-points:] for name, each in found.items()})
 
+    def newest(self, signals: Collection[str], since: float) -> dict[str, dict[str, Point]]:
+        """What each signal came to from `since` until now, by scenario; `at` is that of the newest stretch."""
+        finest = min(RESOLUTIONS)
+        query = (
+            sa.select(
+                Series.scenario,
+                Series.signal,
+                sa.func.max(Series.at).label("at"),
+                sa.func.sum(Series.count).label("observations"),
+                sa.func.sum(Series.total).label("total"),
+                sa.func.min(Series.least).label("least"),
+                sa.func.max(Series.most).label("most"),
+            )
+            .where(Series.seconds == finest, Series.signal.in_(sorted(signals)), Series.at >= since)
+            .group_by(Series.scenario, Series.signal)
+        )
+        found: dict[str, dict[str, Point]] = {}
+        with self._reader.connect() as connection:
+            for row in connection.execute(query):
+                if row.observations:
+                    point = Point(row.at, row.total / row.observations, row.least, row.most, row.observations)
+                    found.setdefault(row.scenario, {})[row.signal] = point
+        return found
+
     def prune(self, now: float) -> None:
         """Drop what is older than it is kept for."""
         with self.engine.begin() as connection:
@@ -160,15 +191,41 @@ class History:
         scenario: str | None = None,
         since: float = 0.0,
         until: float | None = None,
+        below: str | None = None,
         limit: int = 200,
     ) -> list[Report]:
-        """Newest first; those of one scenario, if it is named."""
+        """Newest first; those of one scenario, if it is named.
+
+        Args:
+            until: only those before; with `below` also those of that very time whose report_id is lower.
+        """
         query = sa.select(Report).where(Report.detected_at >= since)
         if scenario is not None:
             query = query.where(Report.scenario == scenario)
         if until is not None:
-            query = query.where(Report.detected_at < until)
+            before = Report.detected_at < until
+            if below is not None:
+                before |= (Report.detected_at == until) & (Report.report_id < below)
+            query = query.where(before)
         query = query.order_by(Report.detected_at.desc(), Report.report_id.desc()).limit(limit)
+        with sa.orm.Session(self._reader, expire_on_commit=False) as session:
+            return list(session.scalars(query))
+
+    def open_alarms(self) -> list[Report]:
+        """Alarms after which their signal was not cleared, oldest first; one signal may have sent several."""
+        cleared = (
+            sa.select(Report.scenario, Report.signal, sa.func.max(Report.detected_at).label("at"))
+            .where(Report.status == "cleared")
+            .group_by(Report.scenario, Report.signal)
+            .subquery()
+        )
+        same = (cleared.c.scenario == Report.scenario) & (cleared.c.signal == Report.signal)
+        query = (
+            sa.select(Report)
+            .join(cleared, same, isouter=True)
+            .where(Report.status == "alarm", cleared.c.at.is_(None) | (Report.detected_at > cleared.c.at))
+            .order_by(Report.detected_at, Report.report_id)
+        )
         with sa.orm.Session(self._reader, expire_on_commit=False) as session:
             return list(session.scalars(query))
 
@@ -211,9 +268,35 @@ class History:
         with self.engine.begin() as own:
             own.execute(statement, [dict(action)])
 
+    def begin_action(self, action: Mapping[str, Any], *, again: bool) -> bool:
+        """Put on record that something is begun; one that was refused, or that is done `again`, gives way.
+
+        Returns:
+            False if it stands there already; then nothing is changed.
+        """
+        statement = self._insert(PerformedAction)
+        update = {name: statement.excluded[name] for name in action if name != "action_id"}
+        gives_way = (PerformedAction.outcome == "refused") | sa.literal(again)
+        statement = statement.on_conflict_do_update(index_elements=["action_id"], set_=update, where=gives_way)
+        statement = statement.values(dict(action)).returning(PerformedAction.action_id)
+        with self.engine.begin() as connection:
+            return connection.execute(statement).first() is not None
+
+    def end_action(self, action_id: str, outcome: str, detail: str) -> None:
+        """Put on record what came of it."""
+        statement = sa.update(PerformedAction).where(PerformedAction.action_id == action_id)
+        with self.engine.begin() as connection:
+            connection.execute(statement.values(outcome=outcome, detail=detail))
+
     def action(self, action_id: str) -> PerformedAction | None:
         with sa.orm.Session(self._reader, expire_on_commit=False) as session:
             return session.get(PerformedAction, action_id)
+
+    def actions_named(self, action_ids: Collection[str]) -> dict[str, PerformedAction]:
+        """Those of these few that are known."""
+        query = sa.select(PerformedAction).where(PerformedAction.action_id.in_(list(action_ids)))
+        with sa.orm.Session(self._reader, expire_on_commit=False) as session:
+            return {each.action_id: each for each in session.scalars(query)}
 
     def actions(self, scenario: str | None = None, limit: int = 200) -> list[PerformedAction]:
         """Newest first; with those of one scenario come those that were for all."""

@@ -59,15 +59,15 @@ class LearnMetrics:
 
     def ask(self) -> None:
         """The database and the broker."""
-        try:
-            heads, stances = self._store.heads(), self._history.stances()
-            checkpoints = self._store.checkpoints()
-            behind = self._lag.records()
-        except (KafkaException, DBAPIError, TimeoutError) as error:
-            log.warning("some metrics stay as they were: %s", str(error).splitlines()[0])
-            return
-        for name, records in behind.items():
-            metrics.lag.labels(name).set(records)
+        for each in (self._ask_database, self._ask_broker):
+            try:
+                each()
+            except (KafkaException, DBAPIError, TimeoutError) as error:
+                log.warning("some metrics stay as they were: %s", str(error).splitlines()[0])
+
+    def _ask_database(self) -> None:
+        heads, stances, checkpoints = self._store.heads(), self._history.stances(), self._store.checkpoints()
+        for name in self._examples:
             if name in heads:
                 head = heads[name]
                 metrics.set_model(name, head.lineage, head.version, head.step, head.published_at)
@@ -75,3 +75,7 @@ class LearnMetrics:
                 metrics.learning_paused.labels(name).set(stances[name].learning == "paused")
                 metrics.serving_restored.labels(name).set(stances[name].restores is not None)
         metrics.checkpoint_made.set(checkpoints[0].made_at if checkpoints else 0)
+
+    def _ask_broker(self) -> None:
+        for name, records in self._lag.records().items():
+            metrics.lag.labels(name).set(records)

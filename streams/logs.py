@@ -21,11 +21,12 @@ def log_to_terminal(console: Console) -> None:
 def log_to_file() -> None:
     """A process of its own writes plain lines; the supervisor sends them to <data>/logs."""
     handler = logging.StreamHandler()
-    handler.addFilter(Seldom("aiokafka"))  # while a broker is away it says the same many times a second
+    for repetitive in ("aiokafka", "streams.gateway"):  # while a broker is away they say the same many times a second
+        handler.addFilter(Seldom(repetitive))
     logging.basicConfig(
         level=logging.INFO, handlers=[handler], format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    for chatty in ("aiokafka", "faust", "mode", "alembic", "kafka", "transformers"):
+    for chatty in ("aiokafka", "faust", "mode", "alembic", "kafka", "transformers", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

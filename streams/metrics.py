@@ -59,6 +59,7 @@ def _histogram(name: str, says: str, buckets: tuple[float, ...], *labels: str) -
 
 
 # Any process
+ready = _gauge("ready", "1 once this process does its work.")
 batch_records = _histogram("batch_records", "Records of one batch.", SIZES, "topic")
 batch_seconds = _histogram("batch_seconds", "Seconds that one batch took.", DURATIONS, "topic")
 dead_letters = _counter("dead_letters", "Records that were put aside.", "topic", "code")
@@ -212,20 +213,21 @@ def exposition() -> bytes:
 
 
 def offer(settings: Settings, process: str) -> str:
-    """Answer Prometheus from a thread of its own, where the settings say for `serve` or `learn`.
+    """Begin the metrics of `serve` or `learn`, and answer Prometheus from a thread, where the settings say.
 
     Returns:
-        The address.
+        The address; /metrics is beneath it, and whatever else is asked for.
 
     Raises:
         PortTaken: it cannot be listened on.
     """
+    {"serve": begin_serve, "learn": begin_learn}[process](settings)
     host, key = settings.metrics.host, f"{process}_port"
     port: int = getattr(settings.metrics, key)
     try:
         server, _ = start_http_server(port, host, registry=REGISTRY)
     except OSError as error:
         raise PortTaken(f"metrics.{key}", host, port, error.strerror or str(error)) from None
-    address = f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics"
-    log.info("metrics are at %s", address)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}"
+    log.info("metrics are at %s/metrics", address)
     return address

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy.exc import DBAPIError
 
 from schemas.reports import DriftReport, encode_report
+from streams import metrics
 from streams.history import History
 from streams.outbox import Outbox
 
@@ -28,6 +29,8 @@ class Reporter:
         for report in reports:
             level = logging.WARNING if report.severity == "page" else logging.INFO
             log.log(level, "%s: %s", report.scenario, report.reason)
+            if report.status == "alarm":
+                metrics.count_alarm(report.scenario, report.signal)
             self._outbox.send(self._topic, report.scenario.encode(), encode_report(report), partition=0)
         if reports:
             self._outbox.flush()

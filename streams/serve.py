@@ -156,6 +156,7 @@ class Serve:
             example = user.example(
                 event, scenario, part.partition, record.offset, repeat=settings.repeat, impressions=impressions
             )
+            example.recommendation_id = event.recommendation_id or user.listed(event, scenario, window)
             self._outbox.send(examples_topic, event.user_id.encode(), encode(example), partition=0)
             control = self._recommender.in_control(event.user_id, scenario)
             named = event.recommendation_id

@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -44,6 +44,15 @@ SENT_KEPT = 20_000
 EARLY_KEPT = 200
 
 Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Flood:
+    """After so many seconds, so many new items arrive in one scenario at once."""
+
+    scenario: str
+    after_seconds: float
+    items: int
 
 
 @dataclass(eq=False)
@@ -97,6 +106,7 @@ class Audience:
         control: for each scenario the share of the users who are in its control group.
         events_per_second: over all scenarios.
         seed: of every choice that users make.
+        floods: of new items, beside those that arrive one by one.
         patience: seconds that a user waits for a list before leaving.
     """
 
@@ -109,8 +119,10 @@ class Audience:
         control: Mapping[str, float],
         events_per_second: float,
         seed: int,
+        floods: Sequence[Flood] = (),
         patience: float = PATIENCE_SECONDS,
     ) -> None:
+        self._floods = floods
         self._client = Client(broker)
         self._topics = topics
         self._world = world
@@ -154,6 +166,8 @@ class Audience:
             self._began = time.monotonic()
             for scenario in self._world.scenarios:
                 self._later(self._arrival_gap(scenario), partial(self._item_arrives, scenario))
+            for flood in self._floods:
+                self._later(flood.after_seconds, partial(self._items_flood, flood))
             while not stop.is_set() and (seconds is None or self._elapsed() < seconds):
                 for shift in self._world.advance(self._elapsed()):
                     log.info("tastes of %.0f %% of the users shift in %s", shift.share * 100, shift.scenario)
@@ -318,11 +332,19 @@ class Audience:
             self._hand_over(early[1])
 
     def _item_arrives(self, scenario: str) -> None:
+        self._publish_new_item(scenario)
+        self._later(self._arrival_gap(scenario), partial(self._item_arrives, scenario))
+
+    def _items_flood(self, flood: Flood) -> None:
+        log.info("%d new items flood %s", flood.items, flood.scenario)
+        for _ in range(flood.items):
+            self._publish_new_item(flood.scenario)
+
+    def _publish_new_item(self, scenario: str) -> None:
         item, left = self._world.arrive(scenario, self._elapsed())
         self._publish_item(item, age=0.0)
         if left is not None:
             self._client.send(self._topics.items, left, None)
-        self._later(self._arrival_gap(scenario), partial(self._item_arrives, scenario))
 
     def _arrival_gap(self, scenario: str) -> float:
         return float(self._generator.exponential(self._world.seconds_between_arrivals(scenario)))

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from schemas.settings import Settings
 from schemas.topics import Topics
-from streams.administration import end_offsets
+from streams.administration import TIMEOUT_SECONDS, end_offsets
 from streams.history import History
 from streams.store import Store
 
@@ -98,7 +98,9 @@ def read_scenarios(settings: Settings, store: Store) -> dict[str, ScenarioStatus
     return found
 
 
-def read_status(settings: Settings, broker: str, serve: Store, learn: Store) -> Status:
+def read_status(
+    settings: Settings, broker: str, serve: Store, learn: Store, *, timeout: float = TIMEOUT_SECONDS
+) -> Status:
     """Ask database and broker. `serve` and `learn` are stores of those applications' names.
 
     Raises:
@@ -107,7 +109,7 @@ def read_status(settings: Settings, broker: str, serve: Store, learn: Store) -> 
     topics, scenarios = Topics(settings), read_scenarios(settings, serve)
     read_by_serve = [*(topics.events(name) for name in settings.scenarios), topics.requests]
     read_by_learn = [*(topics.examples(name) for name in settings.scenarios), topics.items]
-    ends = end_offsets(broker, [*read_by_serve, *read_by_learn])
+    ends = end_offsets(broker, [*read_by_serve, *read_by_learn], timeout)
     positions = {**serve.positions(), **learn.positions()}
     by_topic: dict[str, dict[str, PartitionStatus]] = {}
     for (topic, partition), end in sorted(ends.items()):

@@ -33,6 +33,9 @@ Partition = tuple[str, int]
 Effect = Callable[[Connection], None]
 
 
+_decode_item = msgspec.msgpack.Decoder(Item).decode
+
+
 class Position(NamedTuple):
     """Where an owner of a partition begins: `next` is None where nothing was ever committed."""
 
@@ -279,6 +282,17 @@ class Store:
         for start in range(0, len(deleted), SQLITE_PARAMETERS):
             some = deleted[start : start + SQLITE_PARAMETERS]
             connection.execute(sa.delete(CatalogueItem).where(CatalogueItem.item_id.in_(some)))
+
+    def load_items(self, item_ids: Sequence[str]) -> dict[str, Item]:
+        """Those of these items that are in the catalogue."""
+        found: dict[str, Item] = {}
+        with self._reader.connect() as connection:
+            for start in range(0, len(item_ids), SQLITE_PARAMETERS):
+                some = item_ids[start : start + SQLITE_PARAMETERS]
+                query = sa.select(CatalogueItem.item_id, CatalogueItem.body).where(CatalogueItem.item_id.in_(some))
+                for row in connection.execute(query):
+                    found[row.item_id] = _decode_item(row.body)
+        return found
 
     def save_heads(self, heads: Sequence[Weights]) -> None:
         """Say which version of each scenario was published last."""

@@ -1,4 +1,4 @@
-"""The supervisor: starts broker, SERVE and LEARN on one machine, restarts what dies, stops all of it cleanly."""
+"""The supervisor: starts broker, SERVE, LEARN and GATEWAY on one machine, restarts what dies, stops all cleanly."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from streams.store import database_url, open_engine
 
 log = logging.getLogger(__name__)
 
+READY = "ready"
+LINE_BYTES = 512
+
 LINE_FD = "HEADSTREAM_SUPERVISOR_FD"
 """Names the inherited socket over which a child says that it is ready, and learns that its supervisor is gone."""
-
-Facts = Mapping[str, str]
-"""What a child says of itself when it is ready, such as where its metrics are."""
 
 STOP_SECONDS = 9.0
 READY_SECONDS = 180.0
@@ -39,8 +39,6 @@ BACKOFF_SECONDS = (0.5, 15.0)
 DEATHS_ALLOWED = 5
 DEATHS_WINDOW_SECONDS = 120.0
 LINES_SHOWN = 12
-FACTS_BYTES = 4096
-"""A child's facts are shorter, and come in one piece."""
 
 
 class KeepsDying(ExplainedError):
@@ -66,13 +64,13 @@ class Child:
     """One process of ours: started, watched, and started again with growing pauses.
 
     Attributes:
-        facts: what it has said of itself.
+        address: where it answers, as it said when it became ready; "" where it said nothing of the kind.
     """
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log_file: Path) -> None:
         self.name = name
         self.state = "starting"
-        self.facts: Facts = {}
+        self.address = ""
         self._command = command
         self._environment = environment
         self._log_file = log_file
@@ -98,7 +96,7 @@ class Child:
             )
         ours.setblocking(False)
         self._line = ours
-        self.state, self.facts = "starting", {}
+        self.state = "starting"
 
     def check(self) -> bool:
         """Notice readiness and death, start again when it is time; returns whether anything changed.
@@ -117,8 +115,9 @@ class Child:
             return True
         if self.state == "starting" and self._line is not None:
             with contextlib.suppress(BlockingIOError, ConnectionError):
-                if said := self._line.recv(FACTS_BYTES):
-                    self.state, self.facts = "ready", json.loads(said)
+                if said := self._line.recv(LINE_BYTES):
+                    self.address = said.decode(errors="replace").strip().removeprefix(READY).strip()
+                    self.state = "ready"
                     return True
         return False
 
@@ -126,7 +125,7 @@ class Child:
         now = time.monotonic()
         self._deaths.append(now)
         self.process = None
-        self.state, self.facts = "restarting", {}
+        self.state = "restarting"
         if len(self._deaths) == DEATHS_ALLOWED and now - self._deaths[0] < DEATHS_WINDOW_SECONDS:
             raise KeepsDying(self.name, code, self._log_file, self.last_words())
         shortest, longest = BACKOFF_SECONDS
@@ -172,15 +171,15 @@ class Supervisor:
         settings: Settings,
         *,
         arguments: Sequence[str] = (),
+        processes: Sequence[str] = ("serve", "learn", "gateway"),
         environment: Mapping[str, str] | None = None,
-        processes: Sequence[str] = ("serve", "learn"),
         on_step: Callable[[str], None] = lambda _step: None,
     ) -> None:
-        """`arguments` are handed on to every child's command line, such as --config and --data, `environment` too."""
+        """`arguments` are handed on to every child's command line, such as --config, `environment` beside our own."""
         self._settings = settings
         self._arguments = list(arguments)
-        self._environment = dict(environment or {})
         self._names = processes
+        self._environment = dict(environment or {})
         self._on_step = on_step
         self._data = Path(settings.data).resolve()
         self._embedded: EmbeddedBroker | None = None
@@ -216,12 +215,8 @@ class Supervisor:
             upgrade(engine)
         finally:
             engine.dispose()
-        environment = {
-            **os.environ,
-            **self._environment,
-            "HEADSTREAM_KAFKA_BROKER": self.broker,
-            "PYTHONUNBUFFERED": "1",
-        }
+        ours = {"HEADSTREAM_KAFKA_BROKER": self.broker, "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, **self._environment, **ours}
         for name in self._names:
             self._on_step(f"starting {name}")
             command = [sys.executable, "-m", "streams.cli", name, *self._arguments]
@@ -230,6 +225,11 @@ class Supervisor:
             child.start()
         if not self._children:
             self._announce()
+
+    @property
+    def gateway(self) -> str:
+        """The URL of GATEWAY; "" before it was ready for the first time, or where none is run."""
+        return next((child.address for child in self._children if child.name == "gateway"), "")
 
     def wait_ready(self, stop: threading.Event, timeout: float = READY_SECONDS) -> bool:
         """Wait until every process is ready; False if `stop` was set first.
@@ -275,7 +275,11 @@ class Supervisor:
     def _announce(self) -> None:
         """Say where everything is, for scripts: from when all is ready on, and anew with every change."""
         processes: dict[str, dict[str, object]] = {
-            child.name: {"pid": child.process.pid if child.process else None, "state": child.state, **child.facts}
+            child.name: {
+                "pid": child.process.pid if child.process else None,
+                "state": child.state,
+                **({"address": child.address} if child.address else {}),
+            }
             for child in self._children
         }
         if self._embedded is not None:
@@ -286,7 +290,8 @@ class Supervisor:
         self._announced = True
         path = endpoints_file(self._settings)
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"broker": self.broker, "processes": processes}, indent=2) + "\n")
+        addresses = {"broker": self.broker, **({"gateway": self.gateway} if self.gateway else {})}
+        temporary.write_text(json.dumps({**addresses, "processes": processes}, indent=2) + "\n")
         temporary.replace(path)
 
     def stop(self) -> None:
@@ -317,11 +322,11 @@ def known_broker(settings: Settings) -> str | None:
     return broker if isinstance(broker, str) else None
 
 
-def line_to_supervisor() -> Callable[[Facts], None]:
-    """For a child: end when the supervisor ends; returns what to call with its facts once this process is ready."""
+def line_to_supervisor() -> Callable[[str], None]:
+    """For a child: end when the supervisor ends; returns what to call, with its address, once this process is ready."""
     number = os.environ.pop(LINE_FD, None)
     if number is None:
-        return lambda _: None
+        return lambda _address: None
     line = socket.socket(fileno=int(number))
 
     def end_with_supervisor() -> None:
@@ -330,4 +335,4 @@ def line_to_supervisor() -> Callable[[Facts], None]:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=end_with_supervisor, name="supervisor-line", daemon=True).start()
-    return lambda facts: line.sendall(json.dumps(dict(facts)).encode())
+    return lambda address: line.sendall(f"{READY} {address}\n".encode())

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from schemas.configuration import load
+from schemas.errors import ExplainedError
 from schemas.settings import Settings
 
 out = Console()
@@ -24,6 +25,25 @@ Data = Annotated[Path | None, typer.Option("--data", help="Folder for Kafka, dat
 Config = Annotated[Path | None, typer.Option("--config", help="Configuration; ./headstream.toml if it exists.")]
 Broker = Annotated[str | None, typer.Option("--broker", help="host:port of a Kafka cluster in place of our own.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+class NoBroker(ExplainedError):
+    """No broker is configured and none of ours is running."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(
+            f"no broker: nothing runs on {Path(settings.data).resolve()}. Start `headstream up` first, "
+            "or name a cluster with --broker host:port."
+        )
+
+
+def find_broker(settings: Settings) -> str:
+    from streams.supervisor import known_broker  # not at the top: it takes time to import
+
+    broker = known_broker(settings)
+    if broker is None:
+        raise NoBroker(settings)
+    return broker
 
 
 def read_settings(

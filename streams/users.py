@@ -109,23 +109,26 @@ class User(msgspec.Struct, array_like=True):
         """Remember the list that the user is sent, in place of the one before; `items` are best first."""
         self.shown[scenario] = Shown(recommendation_id, at, pack(islice(items, SHOWN_KEPT)))
 
+    def listed(self, event: Event, scenario: str, window: float) -> str | None:
+        """The newest list that the user was sent in the scenario, if it held the item and is not older than `window`.
+
+        That list was sent before the event was worked, whatever the clocks of those who date lists and events say.
+        """
+        shown = self.shown.get(scenario)
+        if shown is None or abs(event.time - shown.at) > window or not holds(shown.items, event.item_id):
+            return None
+        return shown.recommendation_id
+
     def click(self, event: Event, scenario: str, named: str | None, window: float) -> bool:
         """Whether an event is a click on a list, and the first on this item of it; it is remembered as one.
 
-        Where no list is named it is the newest of the scenario, if that held the item and is not older than `window`.
-        That list was sent before the event was worked, whatever the clocks of those who date lists and events say.
-
         Args:
-            named: the recommendation that the event says it is for, if it says so.
-            window: seconds.
+            named: the recommendation that the event says it is for, if it says so; else it is that of `listed`.
+            window: seconds, as of `listed`.
         """
-        if event.weight <= 0:
+        named = named or self.listed(event, scenario, window)
+        if event.weight <= 0 or named is None:
             return False
-        if named is None:
-            shown = self.shown.get(scenario)
-            if shown is None or abs(event.time - shown.at) > window or not holds(shown.items, event.item_id):
-                return False
-            named = shown.recommendation_id
         click = _hash(named + END + event.item_id)
         if _has(self.clicked, click):
             return False
@@ -189,7 +192,12 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(User).decode
 
 
-def _read(user_id: str, state: bytes) -> User:
+def read_user(user_id: str, state: bytes) -> User:
+    """A state as it is stored.
+
+    Raises:
+        OtherVersion: another version of Headstream wrote it.
+    """
     try:
         return _decode(state)
     except msgspec.DecodeError as error:
@@ -224,7 +232,7 @@ class UserCache:
             found = self._store.load_users(missing)
             for name in missing:
                 stored = found.get(name)
-                self._users[name] = _read(name, stored.state) if stored else User()
+                self._users[name] = read_user(name, stored.state) if stored else User()
                 self._versions[name] = stored.version if stored else 0
         return {name: self._users[name] for name in wanted}
 

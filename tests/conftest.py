@@ -47,13 +47,14 @@ def prefix() -> str:
 def postgres() -> Iterator[str]:
     """The SQLAlchemy URL of a PostgreSQL made for this run; a machine without PostgreSQL fails its tests."""
     programs = _postgres_programs()
-    port = next(port for port in reversed(PORTS) if port_is_free(port))
     with TemporaryDirectory(prefix="headstream-postgres-") as folder:
         data = Path(folder) / "data"
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
             shutil.chown(folder, "postgres", "postgres")
-        options = f"-p {port} -h {HOST} -k {folder} -c fsync=off"
         _as_postgres(programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync")
+        # Chosen only now: another run of the suite beside this one looks for a port too.
+        port = next(port for port in reversed(PORTS) if port_is_free(port))
+        options = f"-p {port} -h {HOST} -k {folder} -c fsync=off"
         _as_postgres(programs / "pg_ctl", "-D", data, "-l", Path(folder) / "log", "-o", options, "-w", "start")
         try:
             yield f"postgresql+psycopg://postgres@{HOST}:{port}/postgres"

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.gate import PairedTest, Standing
+from schemas.packed import pack_times
+from tests.learner.builders import START, example
 
 MARGIN, ERROR, LEAST = 0.01, 1e-6, 200
 
@@ -79,3 +81,24 @@ def test_a_share_of_the_micro_batches_is_ranked_by_both() -> None:
     assert not any(Standing(good=3).takes_turn(0.0) for _ in range(8))
     assert not Standing(good=None).takes_turn(1.0)
     assert not Standing(good=3, learning=False).takes_turn(1.0)
+
+
+def a_vote(*, since: float, recommended: bool = False, control: bool = False, past: int = 3) -> bool:
+    """Whether a user's example votes on a version that knew all until START, whose history began `since` then."""
+    times = [START + since + number for number in range(past)]
+    asked = example("a", ["b"] * past, offset=100)
+    asked.history_times, asked.recommendation_id = pack_times(times), "r" if recommended else None
+    return Standing(good=3, known_until=START).may_vote(asked, control=control)
+
+
+def test_what_the_model_itself_recommended_does_not_tell_which_model_is_better() -> None:
+    assert a_vote(since=-5.0)
+    assert not a_vote(since=-5.0, recommended=True)
+    assert a_vote(since=-5.0, recommended=True, control=True)
+
+
+def test_who_came_after_the_good_version_was_made_does_not_vote_on_it() -> None:
+    assert a_vote(since=0.0)
+    assert not a_vote(since=1.0)
+    assert not a_vote(since=1.0, control=True)
+    assert not a_vote(since=-5.0, past=0)

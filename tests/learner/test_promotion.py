@@ -14,7 +14,8 @@ from learner.online import OnlineLearner
 from learner.promotion import LARGEST_WEIGHT, UnknownScenario
 from learner.publication import Publication
 from schemas.items import Item
-from schemas.records import Weights
+from schemas.packed import pack_times, unpack
+from schemas.records import Example, Weights
 from schemas.settings import Gate, Settings
 from tests.learner.builders import START, example, put, random_texts, ranked, small_learner, small_settings, stream
 
@@ -41,6 +42,15 @@ def two_shelves(given: Settings | None = None) -> OnlineLearner:
     learner.learn("shop", stream([*SHOP, *BOTH], 120, seed=3))
     learner.learn("news", stream([*NEWS, *BOTH], 120, seed=4))
     return learner
+
+
+def of_old_users(examples: list[Example]) -> list[Example]:
+    """The same from users who were here before anything was good; those without a past have none here either."""
+    long_ago = [
+        msgspec.structs.replace(each, history_times=pack_times([START - 9.0] * len(unpack(each.history))))
+        for each in examples
+    ]
+    return [each for each in long_ago if each.history]
 
 
 def spoil(learner: OnlineLearner, count: int = 120, first: int = 1000) -> None:
@@ -168,8 +178,8 @@ def test_the_gate_calls_worse_what_was_spoilt_and_passes_what_was_not() -> None:
     for turn in range(60):
         at = 1000 + turn * 100
         hated = [example(SHOP[number % 8], offset=at + number, user="bot", weight=-1.0) for number in range(40)]
-        learner.learn("shop", [*hated, *stream(SHOP[:8], 16, seed=turn, first=at + 50)])
-        learner.learn("news", stream(NEWS[:8], 16, seed=turn, first=at))
+        learner.learn("shop", [*hated, *of_old_users(stream(SHOP[:8], 24, seed=turn, first=at + 50))])
+        learner.learn("news", of_old_users(stream(NEWS[:8], 24, seed=turn, first=at)))
         if learner.verdicts()["shop"] == "worse":
             break
     assert learner.verdicts() == {"shop": "worse", "news": "passed"}

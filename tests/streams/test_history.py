@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
@@ -43,6 +45,12 @@ def test_observations_of_one_stretch_add_up_whoever_made_them(history: History) 
     assert found.points == {"recall@10": [Point(START, 0.5, 0.0, 1.0, 4.0)]}
 
 
+def test_what_is_not_finite_spoils_nothing(history: History) -> None:
+    odd = [Measured.one("shop", "lag", START, value) for value in (math.nan, math.inf)]
+    history.add([*odd, Measured.one("shop", "lag", START, 1.0)])
+    assert history.series("shop", ["lag"], START, START + 60).points == {"lag": [Point(START, 1.0, 1.0, 1.0, 1.0)]}
+
+
 def test_a_signal_that_was_not_measured_has_no_point_rather_than_a_zero(history: History) -> None:
     assert history.series("shop", ["lag"], START, START + 60).points == {"lag": []}
 
@@ -70,6 +78,55 @@ def test_rows_are_few_however_long_it_runs(history: History) -> None:
         oldest = {row.seconds: row.first for row in connection.execute(query)}
     assert oldest.keys() == RESOLUTIONS.keys()
     assert all(at >= times[-1] - RESOLUTIONS[seconds] for seconds, at in oldest.items())
+
+
+def test_a_chart_of_few_points_reads_few_rows(history: History) -> None:
+    """A coarse question is answered from coarse stretches, though finer ones are kept as far back."""
+    history.add([Measured.one("shop", "lag", START + 5 * number, 1.0) for number in range(720)])
+    with history.engine.begin() as connection:
+        connection.execute(sa.delete(Series).where(Series.seconds == 5))
+    found = history.series("shop", ["lag"], START, START + HOUR, points=30)
+    assert (found.seconds, len(found.points["lag"])) == (120, 30)
+
+
+def test_the_newest_values_are_told_for_all_scenarios_at_once(history: History) -> None:
+    history.add([Measured.one("shop", "lag", START + at, value) for at, value in ((0, 9.0), (100, 1.0), (103, 3.0))])
+    history.add([Measured.one("news", "recall@10", START + 100, 0.5), Measured.one("news", "ndcg@10", START, 0.5)])
+    assert history.newest(["lag", "recall@10"], START + 60) == {
+        "shop": {"lag": Point(START + 100, 2.0, 1.0, 3.0, 2.0)},
+        "news": {"recall@10": Point(START + 100, 0.5, 0.5, 0.5, 1.0)},
+    }
+
+
+def test_an_alarm_is_open_until_its_own_signal_is_cleared(history: History) -> None:
+    def said(number: int, status: str, signal: str = "lag", scenario: str = "shop") -> DriftReport:
+        each = report(number, scenario, at=START + number)
+        return msgspec.structs.replace(each, status=status, signal=signal)
+
+    history.add_reports([said(1, "alarm"), said(2, "cleared"), said(3, "alarm"), said(4, "alarm")])
+    history.add_reports([said(5, "cleared", "recall@10"), said(6, "rolled_back"), said(7, "alarm", scenario="news")])
+    history.add_reports([said(8, "alarm", "ndcg@10"), said(9, "cleared", "ndcg@10")])
+    assert [each.report_id for each in history.open_alarms()] == ["shop-3", "shop-4", "news-7"]
+
+
+def test_reports_of_one_moment_are_told_apart_by_their_ids(history: History) -> None:
+    history.add_reports([report(number, at=START) for number in range(4)])
+    assert [each.report_id for each in history.reports(until=START, below="shop-2")] == ["shop-1", "shop-0"]
+
+
+def test_what_is_begun_is_begun_once(history: History) -> None:
+    row = {
+        "action_id": "t:0:1", "action": "republish", "scenario": None, "version": None, "author": "eve",
+        "reason": "a typo", "requested_at": START, "performed_at": START, "outcome": "begun", "detail": "",
+    }  # fmt: skip
+    assert history.begin_action(row, again=False)
+    assert not history.begin_action({**row, "author": "bob"}, again=False)
+    history.end_action("t:0:1", "refused", "Kafka was away")
+    assert history.begin_action({**row, "author": "bob"}, again=False)
+    history.end_action("t:0:1", "done", "it went")
+    assert not history.begin_action(row, again=False)
+    assert history.begin_action({**row, "author": "ann"}, again=True)
+    assert {name: each.author for name, each in history.actions_named(["t:0:1", "t:0:2"]).items()} == {"t:0:1": "ann"}
 
 
 def test_a_report_that_comes_twice_is_kept_once_and_the_newest_stands_first(history: History) -> None:

@@ -67,7 +67,7 @@ def test_serve_and_learn_can_be_known_to_share_a_lineage() -> None:
 def test_they_are_offered_on_a_free_port_of_loopback_unless_told_otherwise() -> None:
     address = metrics.offer(Settings(), "serve")
     assert address.startswith("http://127.0.0.1:")
-    with urllib.request.urlopen(address, timeout=10) as answer:
+    with urllib.request.urlopen(f"{address}/metrics", timeout=10) as answer:
         assert b"headstream_batch_seconds" in answer.read()
     assert b"headstream_batch_seconds" in metrics.exposition()
 

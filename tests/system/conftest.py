@@ -47,23 +47,30 @@ class Composed(Installation):
     """The services of the compose file as processes here: their commands and environments, each with its own disk."""
 
     def __init__(self, folder: Path, hosts: Mapping[str, str], **more: str) -> None:
-        """Hosts are where other services, by the addresses they have there, are found here; `more` are variables."""
-        self._services = services()
-        environment = dict(self._services["serve"]["environment"])
-        for name, host in hosts.items():
-            environment = {key: value.replace(name, host) for key, value in environment.items()}
-        super().__init__(folder, environment | more)
+        """Hosts are where other services, by the addresses they have there, are found here; `more` are variables.
+
+        All containers are one machine here, so each of them takes a free port, unless it is told one.
+        """
+        self._services, self._hosts = services(), hosts
+        free = {f"HEADSTREAM_{name}_PORT": "0" for name in ("METRICS_SERVE", "METRICS_LEARN", "GATEWAY")}
+        self._more = free | more
+        super().__init__(folder, self._environment_of("serve"))
 
     def start(self, command: str, name: str | None = None, **environment: str) -> None:
         """Start a container of this service, so to speak."""
-        assert self._services[command]["environment"] == self._services["serve"]["environment"]
         assert self._services[command]["command"] == ["headstream", command]
-        disk = self._folder / f"disk of {name or command}"
-        super().start(command, name, HEADSTREAM_DATA=str(disk), **environment)
+        disk = {"HEADSTREAM_DATA": str(self._folder / f"disk of {name or command}")}
+        super().start(command, name, **self._environment_of(command) | disk | environment)
+
+    def _environment_of(self, service: str) -> dict[str, str]:
+        environment = dict(self._services[service]["environment"])
+        for name, host in self._hosts.items():
+            environment = {key: value.replace(name, host) for key, value in environment.items()}
+        return environment | self._more
 
 
 @pytest.fixture
-def composed(broker: str, prefix: str, postgres: str, tmp_path: Path) -> Iterator[Installation]:
+def composed(broker: str, prefix: str, postgres: str, tmp_path: Path) -> Iterator[Composed]:
     """What `docker compose up` starts, but for the containers: Kafka and PostgreSQL are the suite's."""
     wanted = services()["postgres"]["environment"]
     role, database = wanted["POSTGRES_USER"], wanted["POSTGRES_DB"]
@@ -72,7 +79,7 @@ def composed(broker: str, prefix: str, postgres: str, tmp_path: Path) -> Iterato
         connection.exec_driver_sql(f"CREATE ROLE {role} LOGIN PASSWORD '{wanted['POSTGRES_PASSWORD']}'")
         connection.exec_driver_sql(f"CREATE DATABASE {database} OWNER {role}")
     url = sa.make_url(postgres)
-    hosts = {"kafka:9092": broker, "@postgres/": f"@{url.host}:{url.port}/"}
+    hosts = {"kafka:9092": broker, "@postgres/": f"@{url.host}:{url.port}/", "0.0.0.0": "127.0.0.1"}
     more = {"HEADSTREAM_LEARN_CHECKPOINT_SECONDS": "2", "HEADSTREAM_SERVE_BATCH_RECORDS": "20"}
     made = Composed(tmp_path, hosts, HEADSTREAM_KAFKA_PREFIX=prefix, **more)
     yield made

@@ -123,6 +123,12 @@ class Installation:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def fails(self, *arguments: str) -> str:
+        """What a command says that ends with exit code 1."""
+        done = subprocess.run([*HEADSTREAM, *arguments], env=self._environment, capture_output=True, text=True)
+        assert done.returncode == 1, done.stderr
+        return done.stdout + done.stderr
+
     # Publishing
 
     def send(self, topic: str, value: bytes | dict[str, Any] | None, key: str | None = None, **more: Any) -> None:

@@ -25,7 +25,10 @@ def test_a_command_without_a_system_says_what_to_start(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "init", "up", "broker", "serve", "learn", "replay", "watch", "status", "doctor", "evaluate", "warm"],
+    [
+        *("demo", "init", "up", "broker", "serve", "learn", "gateway", "replay", "watch", "status", "doctor"),
+        *("evaluate", "warm", "pause", "resume", "promote", "rollback", "consolidate"),
+    ],
 )
 def test_every_command_explains_itself_with_an_example(command: str) -> None:
     assert f"headstream {command}" in CliRunner().invoke(app, [command, "--help"]).stdout

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
@@ -34,7 +35,11 @@ class Up:
         self.settings = load(written if written.exists() else None, {}, {"data": str(folder / "data")})
         self.output = (folder / "up.log").open("w")
         self.process = subprocess.Popen(
-            [*HEADSTREAM, "up", *DATA], cwd=folder, env=here(), stderr=self.output, start_new_session=True
+            [*HEADSTREAM, "up", *DATA],
+            cwd=folder,
+            env=here(HEADSTREAM_GATEWAY_PORT="0"),
+            stderr=self.output,
+            start_new_session=True,
         )
 
     def endpoints(self) -> Any:
@@ -94,7 +99,11 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 def test_up_says_where_everything_is(up: Up) -> None:
     endpoints = up.endpoints()
     assert endpoints["broker"].startswith("127.0.0.1:")
-    assert set(endpoints["processes"]) == {"broker", "serve", "learn"}
+    assert httpx.get(endpoints["gateway"] + "/health").json() == {"status": "alive"}
+    assert endpoints["gateway"] in (up.folder / "up.log").read_text()
+    assert set(endpoints["processes"]) == {"broker", "serve", "learn", "gateway"}
+    for name in ("serve", "learn", "gateway"):
+        assert "headstream_ready 1.0\n" in httpx.get(endpoints["processes"][name]["address"] + "/metrics").text
     for each in endpoints["processes"].values():
         assert psutil.pid_exists(each["pid"])
 
@@ -153,11 +162,11 @@ def test_each_process_is_killed_in_the_middle_of_a_stream_and_every_event_counts
     assert up.endpoints()["broker"] == address
     until(lambda: applied() > before, "SERVE goes on")
     publish(range(2 * third, 3 * third))
-    workers = up.kill("serve", "learn")
+    workers = up.kill("serve", "learn", "gateway")
     assert applied() < 3 * third
     assert producer.flush(60) == 0
     assert sorted(acknowledged) == list(range(3 * third))
-    until(lambda: up.replaced(workers), "SERVE and LEARN are replaced")
+    until(lambda: up.replaced(workers), "SERVE, LEARN and GATEWAY are replaced")
     until(lambda: up.scenarios()["video"]["examples"] >= 3 * third, "all is learnt")
     found = json.loads(headstream("status", "--json", *DATA, cwd=up.folder).stdout)
     video = found["scenarios"]["video"]

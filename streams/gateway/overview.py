@@ -1,0 +1,239 @@
+"""The overview: one summary for each scenario, worst first, that says what is wrong, since when, and what to do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from schemas.reports import Severity
+from schemas.settings import Settings
+from schemas.signals import SIGNALS
+from schemas.tables import Report, Stance
+from schemas.topics import Topics
+from streams.history import History, Point
+from streams.status import ScenarioStatus, read_scenarios
+from streams.store import Store
+
+KEY_SIGNALS = (
+    "click_rate",
+    "control_click_rate",
+    "recall@10",
+    "recall@10_popular",
+    "latency_milliseconds",
+    "lag",
+    "learning_lag",
+    "head_age",
+    "feature_age",
+    "dead_letter_rate",
+)
+NEWEST_SECONDS = 300.0
+"""How far back the newest value of a signal is taken over."""
+TREND_POINTS = 48
+
+State = Literal["trouble", "watch", "paused", "no data", "good"]
+WORST_FIRST: tuple[State, ...] = ("trouble", "watch", "paused", "no data", "good")
+
+
+class Trend(msgspec.Struct, frozen=True):
+    """A signal now and over the range.
+
+    Attributes:
+        value: the mean of the newest five minutes; of the newest point where nothing was measured in them.
+        at: when that was, epoch seconds.
+        mean: over the whole range.
+        points: pairs of epoch seconds and mean, oldest first; each over `seconds` of the overview.
+    """
+
+    value: float | None
+    at: float | None
+    mean: float | None
+    points: list[tuple[float, float]]
+
+
+class Alarm(msgspec.Struct, frozen=True):
+    """A signal that left its reference and has not come back.
+
+    Attributes:
+        since: of the first alarm that was not cleared, epoch seconds; the rest is of the newest.
+        action: what was done about it by itself; "" is nothing.
+        why: the report's own sentence.
+        what_to_do: what an operator should look at, and do.
+    """
+
+    signal: str
+    title: str
+    severity: Severity
+    since: float
+    value: float | None
+    reference: float | None
+    action: str
+    why: str
+    what_to_do: str
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How a scenario stands towards its good version; the fields are those of `schemas.tables.Stance`."""
+
+    learning: str
+    restores: int | None
+    good: int | None
+    since: float
+    reason: str
+    pairs: int
+    difference: float
+
+
+class ScenarioSummary(msgspec.Struct, frozen=True):
+    """One scenario at a glance.
+
+    Attributes:
+        state: `trouble` asks for somebody now, `watch` is worth an eye; then `paused`, `no data` and `good`.
+        sentence: what is the matter, for people; `what_to_do`: "" where nothing is to do.
+        since: when that began, epoch seconds.
+        status: counts, lag and model, as `headstream status` shows them; its `lag` is that of the newest measurement.
+        stance: None before LEARN has said how it stands.
+        signals: the key signals by name.
+        alarms: those that are open, those that page first.
+    """
+
+    scenario: str
+    state: State
+    sentence: str
+    what_to_do: str
+    since: float | None
+    status: ScenarioStatus
+    stance: Standing | None
+    signals: dict[str, Trend]
+    alarms: list[Alarm]
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """All scenarios, worst first, at `at`; trends go from `since` on in stretches of `seconds`."""
+
+    at: float
+    since: float
+    seconds: int
+    scenarios: list[ScenarioSummary]
+
+
+def read_overview(settings: Settings, serve: Store, history: History, *, seconds: float) -> Overview:
+    """What the database says of every scenario; trends over the last `seconds`."""
+    now = time.time()
+    since = now - seconds
+    statuses, stances = read_scenarios(settings, serve), history.stances()
+    newest = history.newest(KEY_SIGNALS, now - NEWEST_SECONDS)
+    alarms: dict[str, list[Report]] = {}
+    for report in history.open_alarms():
+        alarms.setdefault(report.scenario, []).append(report)
+    summaries, stretch_seconds = [], 0
+    for name in settings.scenarios:
+        stretch = history.series(name, KEY_SIGNALS, since, now, TREND_POINTS)
+        stretch_seconds = stretch.seconds
+        trends = {signal: _trend(points, newest.get(name, {}).get(signal)) for signal, points in stretch.points.items()}
+        status = statuses[name]
+        if (lag := trends["lag"].value) is not None:
+            status["lag"] = int(lag)
+        summaries.append(
+            _summary(
+                name, status, stances.get(name), trends, _open(alarms.get(name, ())), Topics(settings).events(name)
+            )
+        )
+    order = {state: place for place, state in enumerate(WORST_FIRST)}
+    summaries.sort(key=lambda each: (order[each.state], -len(each.alarms), each.scenario))
+    return Overview(now, since, stretch_seconds, summaries)
+
+
+def _trend(points: Sequence[Point], newest: Point | None) -> Trend:
+    last = newest or (points[-1] if points else None)
+    observations = sum(each.observations for each in points)
+    return Trend(
+        value=last.mean if last else None,
+        at=last.at if last else None,
+        mean=sum(each.mean * each.observations for each in points) / observations if observations else None,
+        points=[(each.at, each.mean) for each in points],
+    )
+
+
+def _open(reports: Sequence[Report]) -> list[Alarm]:
+    """One alarm for each signal, from its reports, oldest first."""
+    since: dict[str, float] = {}
+    last: dict[str, Report] = {}
+    for report in reports:
+        since.setdefault(report.signal, report.detected_at)
+        last[report.signal] = report
+    alarms = [_alarm(report, since[name]) for name, report in last.items()]
+    return sorted(alarms, key=lambda each: (each.severity != "page", each.since))
+
+
+def _alarm(report: Report, since: float) -> Alarm:
+    signal = SIGNALS.get(report.signal)
+    return Alarm(
+        signal=report.signal,
+        title=signal.title if signal else report.signal,
+        severity=report.severity,  # type: ignore[arg-type]  # as a DriftReport had it
+        since=since,
+        value=report.value,
+        reference=report.reference,
+        action=report.action,
+        why=report.reason,
+        what_to_do=signal.remedy if signal else "",
+    )
+
+
+def _summary(
+    name: str,
+    status: ScenarioStatus,
+    stance: Stance | None,
+    signals: Mapping[str, Trend],
+    alarms: list[Alarm],
+    topic: str,
+) -> ScenarioSummary:
+    state, sentence, what_to_do, since = _verdict(status, stance, signals, alarms, topic)
+    return ScenarioSummary(
+        scenario=name,
+        state=state,
+        sentence=sentence,
+        what_to_do=what_to_do,
+        since=since,
+        status=status,
+        stance=standing_of(stance) if stance else None,
+        signals=dict(signals),
+        alarms=alarms,
+    )
+
+
+def standing_of(stance: Stance) -> Standing:
+    fields: dict[str, Any] = {name: getattr(stance, name) for name in Standing.__struct_fields__}
+    return Standing(**fields)
+
+
+def _verdict(
+    status: ScenarioStatus,
+    stance: Stance | None,
+    signals: Mapping[str, Trend],
+    alarms: Sequence[Alarm],
+    topic: str,
+) -> tuple[State, str, str, float | None]:
+    """The state, its sentence, what to do, and since when."""
+    paused = stance is not None and stance.learning == "paused"
+    also = " Learning is paused." if paused else ""
+    paging = [each for each in alarms if each.severity == "page"]
+    for state, some in (("trouble", paging), ("watch", [] if paused else alarms)):
+        if some:
+            titles = ", ".join(dict.fromkeys(each.title for each in some))
+            return state, f"{titles}: {some[0].why}{also}", some[0].what_to_do, min(each.since for each in some)  # type: ignore[return-value]
+    if stance is not None and paused:
+        why = f": {stance.reason}" if stance.reason else "."
+        return "paused", f"Learning is paused{why}", "Resume it once the reason is gone.", stance.since
+    if status["events"] == 0:
+        return "no data", "No event has come yet.", f"Publish events to {topic}.", None
+    measured = [trend.at for trend in signals.values() if trend.at is not None]
+    if status["model"]["age_seconds"] is None:
+        return "no data", "No model has been published yet.", "Look whether LEARN runs.", None
+    if stance is not None and stance.restores is not None:
+        sentence = f"Version {stance.restores} is served again: {stance.reason}"
+        return "watch", sentence, "Promote what was learnt since, once it is right again.", stance.since
+    return "good", "All signals are where they should be.", "", min(measured, default=None)
