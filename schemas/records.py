@@ -28,8 +28,8 @@ class Example(msgspec.Struct, array_like=True):
         item_id: the target.
         history: item ids, of all scenarios, oldest first; `history_times` (epoch seconds) runs beside it.
         excluded: what serving would not have shown: items the user has acted on, and disliked ones.
-        recommendation_id: of the list that the item was chosen from, as the event says or as SERVE remembers; None where
-            the user has found it otherwise.
+        recommendation_id: of the list that the item was chosen from, as the event says or as SERVE remembers; None
+            where the user has found it otherwise.
         passed_over: what stood above this item in the list that the user had chosen it from, where the scenario learns
             from that.
         used: where items may return, those that the user has acted on in this scenario, oldest first. All five are as

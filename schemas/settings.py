@@ -287,7 +287,9 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     port: Annotated[int, Meta(ge=0, le=65535, description="Port of API and dashboard; 0 takes a free one.")] = 6070
     token: Annotated[
         str,
-        Meta(description='What must be shown to change state; "" makes one at the first start, in DATA/gateway.token.'),
+        Meta(
+            description='What must be shown to change state, 16 characters or more; "" makes one in DATA/gateway.token.'
+        ),
     ] = ""
     names: Annotated[
         str,

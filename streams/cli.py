@@ -88,15 +88,17 @@ def demo(
     folder = data or Path(".headstream") / "demo"
     script = Script() if story is not None else None
     scenarios = read_settings(None, folder, None).scenarios
-    chosen: dict[str, Any] = {f"scenarios.{name}.control": CONTROL_SHARE for name in scenarios}
-    chosen |= {} if script is None else SETTINGS
-    settings = read_settings(None, folder, None, chosen)
-    # Another `up` or demo may have the usual port, and this one is only looked at.
-    free = {} if port_is_free(settings.gateway.port) else {"HEADSTREAM_GATEWAY_PORT": "0"}
+    more: dict[str, Any] = {f"scenarios.{name}.control": CONTROL_SHARE for name in scenarios}
+    more |= {} if script is None else SETTINGS
+    settings = read_settings(None, folder, None, more)
+    if not port_is_free(settings.gateway.port):
+        # Another `up` or demo has the usual port, and this one is only looked at.
+        more["gateway.port"] = 0
+        settings = read_settings(None, folder, None, more)
     everything = Supervisor(
         settings,
         arguments=handed_on(None, folder),
-        environment={variable_of(key): str(value) for key, value in chosen.items()} | free,
+        environment={variable_of(key): str(value) for key, value in more.items()},
         on_step=step_printer(began),
     )
     with stopping() as stop:

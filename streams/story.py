@@ -1,4 +1,4 @@
-"""The story of drift: what happens to three scenarios of the demo, and whether Headstream saw it and did what it should.
+"""The story of drift: what happens to three scenarios of the demo, and whether Headstream saw it and acted on it.
 
 Judged from the topics alone, as any consumer could.
 """
@@ -141,7 +141,7 @@ class Judge:
 
     def run(self, stop: threading.Event) -> None:
         """Read until told to stop; the audience begins now."""
-        _script, names = self._script, [self._topics.drift, self._topics.events(self._script.shifted)]
+        names = [self._topics.drift, self._topics.events(self._script.shifted)]
         names += [self._topics.recommendations(name) for name in self._topics.scenarios]
         try:
             places = []
@@ -200,15 +200,16 @@ class Judge:
             back = after(script.poisoned, script.poison_at, "rolled_back")
             served = self._restored.get(script.poisoned)
             again = after(script.poisoned, script.poison_at, "promoted")
+            shifted, flooded, poisoned = script.shifted, script.flooded, script.poisoned
             found = [
-                _chapter(f"{script.shifted}: tastes shift, and an alarm says so", alarm, script.shift_at),
-                _chapter(f"{script.shifted}: learning wins the clicks back", self._recovered(), script.shift_at),
-                _chapter(f"{script.flooded}: a flood of new items, and they are recommended", self._new_shown, script.flood_at),
-                _chapter(f"{script.flooded}: the flood is noted", self._noted(script.flooded, script.flood_at), script.flood_at),
-                _chapter(f"{script.poisoned}: poisoned events, and it is rolled back by itself", back, script.poison_at),
-                _chapter(f"{script.poisoned}: the good version is served again", served, script.poison_at),
-                _chapter(f"{script.poisoned}: what is learnt afterwards is served again", again, script.poison_at),
-            ]  # fmt: skip
+                _chapter(f"{shifted}: tastes shift, and an alarm says so", alarm, script.shift_at),
+                _chapter(f"{shifted}: learning wins the clicks back", self._recovered(), script.shift_at),
+                _chapter(f"{flooded}: a flood of new items, which are recommended", self._new_shown, script.flood_at),
+                _chapter(f"{flooded}: the flood is noted", self._noted(flooded, script.flood_at), script.flood_at),
+                _chapter(f"{poisoned}: poisoned events, and it is rolled back by itself", back, script.poison_at),
+                _chapter(f"{poisoned}: the good version is served again", served, script.poison_at),
+                _chapter(f"{poisoned}: what is learnt afterwards is served again", again, script.poison_at),
+            ]
             touched = sorted(
                 {
                     report.scenario

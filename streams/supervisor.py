@@ -23,6 +23,7 @@ from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.administration import ensure_topics
 from streams.broker import EmbeddedBroker
+from streams.gateway.address import listen
 from streams.store import database_url, open_engine
 
 log = logging.getLogger(__name__)
@@ -201,6 +202,9 @@ class Supervisor:
         self.stop()
 
     def _start(self) -> None:
+        if "gateway" in self._names:
+            # Better to say so now than after all else was started, and its process had died five times.
+            listen(self._settings.gateway.host, self._settings.gateway.port).close()
         logs = self._data / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         if not self._settings.kafka.broker:

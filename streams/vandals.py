@@ -1,4 +1,4 @@
-"""Vandals: accounts that hate whatever a scenario recommends most, as a campaign against it, or a broken client, would."""
+"""Vandals: accounts that hate whatever a scenario recommends most, as a campaign against it would."""
 
 from __future__ import annotations
 

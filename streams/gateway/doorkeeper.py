@@ -1,4 +1,4 @@
-"""The doorkeeper: who may change something. The token, the sessions that are made of it, and how often one may try."""
+"""The doorkeeper: who may change something. The token, the sessions that are made of it, and how often one may call."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 
@@ -28,8 +28,19 @@ TOKEN_BYTES = 32
 
 CALLS_PER_SECOND, CALLS_AT_ONCE = 100.0, 500
 """Calls of one client that change something; whoever has many events sends them in batches."""
-GUESSES_PER_SECOND, GUESSES_AT_ONCE = 0.2, 10
-"""Wrong tokens of one client."""
+SHORTEST_TOKEN = 16
+"""Characters of a configured token. Guessing is made useless by length, and not by making callers wait: on loopback,
+and behind many a proxy, all callers have one address, and the wrong ones would lock out the right ones."""
+
+
+class TokenTooShort(ExplainedError):
+    """The configured token could be guessed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"gateway.token has fewer than {SHORTEST_TOKEN} characters and could be guessed; make it longer, or leave "
+            "it out, and one is made in the data folder"
+        )
 
 
 class TokenUnusable(ExplainedError):
@@ -55,9 +66,12 @@ def load_token(settings: Settings) -> str:
     """The configured token, or the one in the data folder, which is made if it is not there; any number may do so.
 
     Raises:
+        TokenTooShort: the configured one could be guessed.
         TokenUnusable: the file cannot be read or made, or is empty.
     """
     if settings.gateway.token:
+        if len(settings.gateway.token) < SHORTEST_TOKEN:
+            raise TokenTooShort
         return settings.gateway.token
     path = token_file(settings)
     try:
@@ -98,7 +112,6 @@ class Doorkeeper:
         self.where = where
         self._clock = clock
         self._calls = Throttle(CALLS_PER_SECOND, CALLS_AT_ONCE)
-        self._guesses = Throttle(GUESSES_PER_SECOND, GUESSES_AT_ONCE)
 
     def admit(self, request: Request) -> None:
         """Let a call that changes something go on.
@@ -106,38 +119,29 @@ class Doorkeeper:
         Raises:
             Refusal: 401 without the token, 403 for a session's call from another site, 429 for too many.
         """
-        client = client_of(request)
-        if seconds := self._calls.take(client):
-            raise too_many("too many calls that change something", seconds)
         shown = request.headers.get("authorization")
         if shown is not None:
             kind, _, token = shown.partition(" ")
-            if kind.lower() == "bearer" and self.knows(token.strip(), client):
-                return
-            raise self._unauthorised("the token is wrong")
-        if not self.signed_in(request):
+            if kind.lower() != "bearer" or not self.knows(token.strip()):
+                raise self._unauthorised("the token is wrong")
+        elif not self.signed_in(request):
             raise self._unauthorised("this changes something, and so it asks for the token")
         # The browser sends the cookie by itself, so it must say that one of our own pages asks.
-        if "origin" not in request.headers and request.headers.get("sec-fetch-site") != "same-origin":
+        elif "origin" not in request.headers and request.headers.get("sec-fetch-site") != "same-origin":
             message = "with a session's cookie a call must come from a page of this host, and say so in Origin"
             raise Refusal(HTTPStatus.FORBIDDEN, "no-origin", message)
+        if seconds := self._calls.take(request.client.host if request.client else ""):
+            message = f"too many calls that change something; try again in {seconds} s, and send records in batches"
+            headers = {"Retry-After": str(seconds)}
+            raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too-many", message, headers=headers)
 
     def _unauthorised(self, why: str) -> Refusal:
         message = f"{why}; send it as Authorization: Bearer TOKEN. {self.where}"
         return Refusal(HTTPStatus.UNAUTHORIZED, "no-token", message, headers={"WWW-Authenticate": "Bearer"})
 
-    def knows(self, token: str, client: str) -> bool:
-        """Whether this is the token; wrong ones of a client are counted.
-
-        Raises:
-            Refusal: 429 after too many wrong ones.
-        """
-        if seconds := self._guesses.waits(client):
-            raise too_many("too many wrong tokens", seconds)
-        if hmac.compare_digest(token.encode(errors="replace"), self._token):
-            return True
-        self._guesses.take(client)
-        return False
+    def knows(self, token: str) -> bool:
+        """Whether this is the token."""
+        return hmac.compare_digest(token.encode(errors="replace"), self._token)
 
     # Sessions: a cookie that says until when it holds, signed with the token, so that any GATEWAY can check it
 
@@ -164,14 +168,3 @@ class Doorkeeper:
 
     def _sign(self, until: str) -> str:
         return hmac.new(self._token, f"{COOKIE} {until}".encode(), hashlib.sha256).hexdigest()
-
-
-def client_of(request: Request) -> str:
-    return request.client.host if request.client else ""
-
-
-def too_many(what: str, seconds: int) -> Refusal:
-    headers: Mapping[str, str] = {"Retry-After": str(seconds)}
-    return Refusal(
-        HTTPStatus.TOO_MANY_REQUESTS, "too-many", f"{what}; try again in {seconds} s", headers=headers
-    )  # fmt: skip

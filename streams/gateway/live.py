@@ -94,16 +94,20 @@ class Live:
             await asyncio.gather(self._reader, return_exceptions=True)
 
     async def _read(self) -> None:
-        self._reported = {each.report_id for each in await self._recent()}
-        while self._listeners:
-            try:
-                self._tell_scenarios(await self._overview())
-                self._tell_reports(await self._recent())
-            except DBAPIError as error:
-                log.warning("nothing is told to dashboards while the database fails: %s", str(error.orig).strip())
-            await asyncio.sleep(self._seconds)
-        self._told.clear()
-        self._reader = None
+        try:
+            self._reported = {each.report_id for each in await self._recent()}
+            while self._listeners:
+                try:
+                    self._tell_scenarios(await self._overview())
+                    self._tell_reports(await self._recent())
+                except DBAPIError as error:
+                    log.warning("nothing is told to dashboards while the database fails: %s", str(error.orig).strip())
+                except Exception:
+                    log.exception("nothing is told to dashboards")  # the next time is tried as if nothing had been
+                await asyncio.sleep(self._seconds)
+        finally:
+            self._told.clear()
+            self._reader = None
 
     async def _recent(self) -> list[ReportRow]:
         try:

@@ -72,6 +72,15 @@ class Replies:
     # On the thread
 
     def _read(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._follow()
+            except Exception:
+                log.exception("answers are not heard; listening begins anew")
+                self._loop.call_soon_threadsafe(self.listening.clear)
+                self._closing.wait(RETRY_SECONDS)
+
+    def _follow(self) -> None:
         consumer = Consumer(
             {
                 "bootstrap.servers": self._broker,

@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from streams.gateway.doorkeeper import SESSION_SECONDS, client_of
+from streams.gateway.doorkeeper import SESSION_SECONDS
 from streams.gateway.endpoint import Asked, Endpoint, Nothing, Raw
 from streams.gateway.gateway import Gateway
 from streams.gateway.refusal import Refusal, json_response
@@ -37,7 +37,7 @@ async def login(gateway: Gateway, asked: Asked[Nothing, Raw]) -> Response:
     """A form is answered with a redirection, back to /login?failed=1 where the token is wrong; JSON with JSON."""
     form = is_form(asked.request)
     shown = _read(asked.body.content, form)
-    if not gateway.doorkeeper.knows(shown.token.strip(), client_of(asked.request)):
+    if not gateway.doorkeeper.knows(shown.token.strip()):
         if form:
             again = urlencode({"failed": 1, "next": local(shown.next)})
             return RedirectResponse(f"/login?{again}", HTTPStatus.SEE_OTHER)
@@ -91,7 +91,7 @@ CALLS = (
         body=Raw,
         record=Credentials,
         answer=Session,
-        refusals=(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS),
+        refusals=(HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED),
     ),
     Endpoint(
         method="POST",

@@ -36,9 +36,3 @@ class Throttle:
         while len(self._buckets) > self._clients:
             self._buckets.popitem(last=False)
         return 0 if allowed else math.ceil((1.0 - left) / self._rate)
-
-    def waits(self, client: str) -> int:
-        """After how many seconds this client's next call may go on; 0 is now. Counts nothing."""
-        left, at = self._buckets.get(client, (self._burst, self._clock()))
-        left += (self._clock() - at) * self._rate
-        return 0 if left >= 1.0 else math.ceil((1.0 - left) / self._rate)

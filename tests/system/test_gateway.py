@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +12,6 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from schemas.control import Control, decode_control
-from schemas.migrations import upgrade
-from streams.history import History
-from streams.store import database_url, open_engine
 from tests.system.installation import Installation, until
 
 ODD = "sku/1 ?#% 😀"
@@ -83,38 +76,26 @@ def test_a_dead_letter_is_seen_put_right_and_counted_once(door: httpx.Client, in
     assert len(letters()) == 1
 
 
-def test_an_order_of_the_command_line_says_what_came_of_it(alone: Installation) -> None:
-    """The test answers the order in LEARN's place."""
-    engine = open_engine(database_url(alone.settings))
-    upgrade(engine)
-    history, stop = History(engine), threading.Event()
+def test_an_order_is_carried_out_and_what_came_of_it_is_told(door: httpx.Client, installation: Installation) -> None:
+    order = {"action": "pause", "scenario": "travel", "author": "eve", "reason": "bots", "action_id": "of/eve"}
+    for _ in range(2):
+        assert door.post("/api/actions", json=order).json() == {"action_id": "of/eve"}
+    until(lambda: door.get("/api/actions/of%2Feve").json()["outcome"] == "done", "LEARN has come to it")
+    travel = next(each for each in door.get("/api/scenarios").json()["scenarios"] if each["scenario"] == "travel")
+    assert travel["stance"]["learning"] == "paused"
+    common = ["travel", "--author", "bob", "--reason", "bots are blocked"]
+    assert installation.command("resume", *common).startswith("resume of travel: done. ")
+    refused = installation.fails("rollback", "--version", "99", *common)
+    assert refused.startswith("rollback of travel: refused. ")
+    authors = [each["author"] for each in door.get("/api/actions?scenario=travel").json()["actions"]]
+    assert authors == ["bob", "bob", "eve"]
 
-    def answer() -> None:
-        done: set[str] = set()
-        while not stop.wait(0.1):
-            for record in alone.records(alone.topics.control):
-                order = decode_control(record.value(), time.time(), Counter())
-                assert isinstance(order, Control)
-                if order.action_id not in done and order.author == "somebody":
-                    done.add(order.action_id)
-                    fields = {name: getattr(order, name) for name in Control.__struct_fields__}
-                    outcome = "refused" if order.version == 99 else "done"
-                    fields |= {"performed_at": time.time(), "outcome": outcome, "detail": f"It is {outcome}."}
-                    history.record_action(fields)
 
-    thread = threading.Thread(target=answer)
-    thread.start()
-    try:
-        common = ["--author", "somebody", "--reason", "a test"]
-        assert alone.command("promote", "shop", *common).strip() == "promote of shop: done. It is done."
-        found = json.loads(alone.command("consolidate", *common, "--json"))
-        assert (found["action"], found["scenario"], found["outcome"]) == ("consolidate", None, "done")
-        refused = alone.fails("rollback", "shop", "--version", "99", *common)
-        assert refused == "rollback of shop: refused. It is refused.\n"
-    finally:
-        stop.set()
-        thread.join()
-        engine.dispose()
+def test_an_order_without_a_learn_waits_in_kafka_and_says_so(alone: Installation) -> None:
+    common = ["pause", "shop", "--reason", "bots"]
+    assert "LEARN is not running" in alone.fails(*common, "--timeout", "0.5")
+    assert json.loads(alone.command(*common, "--no-wait", "--json"))["action_id"]
+    assert len(alone.records(alone.topics.control)) == 2
 
 
 def test_an_order_that_cannot_be_given_says_why(alone: Installation) -> None:

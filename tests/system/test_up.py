@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -181,6 +182,15 @@ def test_a_second_up_on_the_same_folder_is_refused_by_name(up: Up) -> None:
     message = headstream("up", *DATA, cwd=up.folder, code=1).stderr
     assert "data" in message
     assert up.ready()
+
+
+def test_an_up_whose_port_is_taken_says_so_before_it_starts_anything(up: Up, tmp_path: Path) -> None:
+    port = str(urlsplit(up.endpoints()["gateway"]).port)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADSTREAM_GATEWAY_PORT", port)
+        message = headstream("up", *DATA, cwd=tmp_path, code=1).stderr
+    assert f"port {port}" in message and "gateway.port" in message
+    assert not (tmp_path / "data").exists()
 
 
 def test_ctrl_c_stops_everything_and_leaves_no_process(up: Up) -> None:

@@ -17,9 +17,10 @@ from schemas.settings import Kafka, Scenario, Settings
 from schemas.tables import Table
 from schemas.topics import Topics
 from streams.administration import ensure_topics
+from streams.gateway.address import listen, url_of
 from streams.gateway.doorkeeper import Doorkeeper
 from streams.gateway.gateway import Gateway
-from streams.gateway.process import listen, make_server, url_of
+from streams.gateway.process import make_server
 from streams.history import History
 from streams.store import Store, open_engine
 

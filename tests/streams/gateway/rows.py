@@ -13,6 +13,7 @@ from schemas.records import Weights
 from schemas.reports import DriftReport
 from schemas.times import say_time
 from streams.gateway.gateway import Gateway
+from streams.history import Measured
 from streams.store import Progress, StoredUser
 from streams.users import User
 
@@ -34,7 +35,7 @@ def stance(scenario: str, **more: Any) -> dict[str, Any]:
 
 
 def serve_something(gateway: Gateway, scenario: str = "shop", *, events: int = 5) -> None:
-    """Events were counted, and a model was published."""
+    """Events were counted, a model was published, and something is measured."""
     topic = gateway.topics.events(scenario)
     position = gateway.serve.claim([(topic, 0)])[topic, 0]
     progress = [Progress(topic, 0, position.next or 0, (position.next or 0) + events, position.claim)]
@@ -42,6 +43,7 @@ def serve_something(gateway: Gateway, scenario: str = "shop", *, events: int = 5
         progress, lambda connection: gateway.serve.add_tallies(connection, topic, {(0, "events"): events})
     )
     gateway.learn.save_heads([head(scenario)])
+    gateway.history.add([Measured.one(scenario, "learning_lag", time.time(), 0.0)])
 
 
 def head(scenario: str) -> Weights:

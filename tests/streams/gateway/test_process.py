@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.gateway.process import PortTaken, listen, url_of
+from streams.gateway.address import PortTaken, listen, url_of
 from tests.streams.gateway.conftest import TOKEN, Door, opened, settings_of
 from tests.system.installation import until
 

@@ -96,12 +96,12 @@ def test_a_pause_does_not_hide_trouble(either_door: Door) -> None:
 
 def test_a_trend_tells_now_from_before(either_door: Door) -> None:
     serve_something(either_door.gateway)
-    measure(either_door, "click_rate", *[0.1] * 20, *[0.3] * 10, seconds=120)
+    measure(either_door, "click_rate", *[0.1] * 15, *[0.3] * 10, seconds=120)
     measure(either_door, "lag", 12.0)
     (shop,) = [each for each in overview(either_door).scenarios if each.scenario == "shop"]
     trend = shop.signals["click_rate"]
     assert trend.value == pytest.approx(0.3)
-    assert trend.mean == pytest.approx((20 * 0.1 + 10 * 0.3) / 30)
+    assert trend.mean == pytest.approx((15 * 0.1 + 10 * 0.3) / 25)
     assert [value for _, value in trend.points][:5] == [0.1] * 5
     assert shop.status["lag"] == 12
     assert shop.signals["recall@10"].value is None

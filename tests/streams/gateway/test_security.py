@@ -14,9 +14,17 @@ import pytest
 from schemas.settings import Gateway as GatewaySettings
 from schemas.settings import Settings
 from streams.gateway.calls import CALLS
-from streams.gateway.doorkeeper import COOKIE, GUESSES_AT_ONCE, TokenUnusable, load_token, token_file
+from streams.gateway.doorkeeper import (
+    CALLS_AT_ONCE,
+    COOKIE,
+    TokenTooShort,
+    TokenUnusable,
+    load_token,
+    token_file,
+)
 from streams.gateway.endpoint import LARGEST_BODY_BYTES
 from streams.gateway.guard import allowed_hosts, is_origin_of
+from streams.gateway.throttle import Throttle
 from tests.streams.gateway.conftest import TOKEN, Door
 
 EVENT = {"user_id": "u", "item_id": "i", "event": "click"}
@@ -39,9 +47,16 @@ def test_the_token_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -
 
 
 def test_a_configured_token_is_taken_and_no_file_is_made(tmp_path: Path) -> None:
-    settings = Settings(data=str(tmp_path), gateway=GatewaySettings(token="mine"))
-    assert load_token(settings) == "mine"
+    settings = Settings(data=str(tmp_path), gateway=GatewaySettings(token="mine" * 4))
+    assert load_token(settings) == "mine" * 4
     assert not token_file(settings).exists()
+
+
+def test_a_configured_token_that_could_be_guessed_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    settings = Settings(data=str(tmp_path), gateway=GatewaySettings(token="sesame"))
+    with pytest.raises(TokenTooShort) as refused:
+        load_token(settings)
+    assert "sesame" not in str(refused.value)
 
 
 def test_a_token_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
@@ -77,12 +92,20 @@ def test_what_is_not_the_token_is_none(closed_door: Door, shown: str) -> None:
     assert TOKEN not in answer.text
 
 
-def test_who_guesses_must_wait(closed_door: Door) -> None:
-    for _ in range(GUESSES_AT_ONCE):
-        assert closed_door.post("/login", json={"token": "guess"}).status_code == 401
-    answer = closed_door.post("/login", json={"token": TOKEN})
-    assert code(answer) == (429, "too-many")
-    assert int(answer.headers["retry-after"]) > 0
+def test_wrong_tokens_lock_nobody_out_who_has_the_right_one(closed_door: Door) -> None:
+    """All callers of loopback have one address."""
+    for _ in range(CALLS_AT_ONCE + 1):
+        assert not closed_door.gateway.doorkeeper.knows("guess")
+    assert closed_door.post("/login", json={"token": "guess"}).status_code == 401
+    assert closed_door.post("/login", json={"token": TOKEN}).status_code == 200
+    assert code(closed_door.post("/api/actions", json={})) == (400, "bad-body")
+
+
+def test_who_calls_too_often_is_told_when_to_come_again(closed_door: Door) -> None:
+    closed_door.gateway.doorkeeper._calls = Throttle(0.1, 2)
+    answers = [closed_door.post("/api/actions", json={}) for _ in range(3)]
+    assert [each.status_code for each in answers] == [400, 400, 429]
+    assert 0 < int(answers[-1].headers["retry-after"]) <= 10
 
 
 # Sessions

@@ -20,7 +20,7 @@ def test_a_burst_passes_and_what_follows_is_told_when_to_come_again() -> None:
     throttle = Throttle(0.5, 3, clock=clock)
     assert [throttle.take("a") for _ in range(4)] == [0, 0, 0, 2]
     clock.now = 2.0
-    assert (throttle.waits("a"), throttle.take("a"), throttle.take("a")) == (0, 0, 2)
+    assert (throttle.take("a"), throttle.take("a")) == (0, 2)
 
 
 def test_one_client_does_not_wait_for_another() -> None:
