@@ -9,6 +9,7 @@ import msgspec
 from learner.checkpoint import CheckpointMismatch
 from learner.gate import Standing
 from learner.mixer import FEATURES
+from learner.monitor import MonitorState
 from learner.progress import Progress
 from schemas.records import OtherVersion
 from schemas.settings import Settings
@@ -35,6 +36,7 @@ class Facts(msgspec.Struct, kw_only=True):
         names: the item of each row.
         standings: how each scenario stands to its good version.
         extra: whatever was given to be kept.
+        drift: what the monitor knows.
     """
 
     made_for: dict[str, object]
@@ -47,6 +49,7 @@ class Facts(msgspec.Struct, kw_only=True):
     left_out: int
     standings: dict[str, Standing]
     extra: dict[str, object]
+    drift: MonitorState = msgspec.field(default_factory=MonitorState)
 
     @classmethod
     def read(cls, facts: Mapping[str, object], present: Mapping[str, object]) -> Facts:

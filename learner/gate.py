@@ -27,11 +27,13 @@ class PairedTest(msgspec.Struct, kw_only=True):
 
     Attributes:
         pairs: examples that both have ranked.
+        met: examples that were met while there were comparisons, whether or not they could vote.
         total: of the differences.
         wealth: natural log of each stake's.
     """
 
     pairs: int = 0
+    met: int = 0
     total: float = 0.0
     wealth: list[float] = msgspec.field(default_factory=lambda: [0.0] * len(STAKES))
 
@@ -55,18 +57,21 @@ class PairedTest(msgspec.Struct, kw_only=True):
             share = stake / (1.0 + margin)
             self.wealth[number] += sum(math.log1p(share * (loss - margin)) for loss in losses)
 
-    def verdict(self, least_pairs: int, margin: float, error: float) -> Verdict:
+    def verdict(self, least_pairs: int, least_share: float, margin: float, error: float) -> Verdict:
         """What can be said by now.
 
         Args:
             least_pairs: before anything passes.
+            least_share: of the examples that were met, which must have voted before anything passes: what was learnt
+                from strangers alone nobody has judged.
             error: chance of calling something worse that is not, at most.
         """
         highest = max(self.wealth)
         mean = highest + math.log(sum(math.exp(each - highest) for each in self.wealth) / len(STAKES))
         if mean >= -math.log(error):
             return "worse"
-        return "passed" if self.pairs >= least_pairs and self.difference >= -margin else "undecided"
+        enough = self.pairs >= max(least_pairs, least_share * self.met)
+        return "passed" if enough and self.difference >= -margin else "undecided"
 
 
 class Standing(msgspec.Struct, kw_only=True):

@@ -16,11 +16,13 @@ from learner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from learner.consolidation import Consolidation
 from learner.exam import Exam
 from learner.facts import Facts, made_for
+from learner.forgetting import Forgetting
 from learner.gate import Verdict
 from learner.hold_out import Placed, divide
 from learner.items import ItemTable, TableFull
 from learner.lessons import Lessons, as_lessons
 from learner.mixer import Mixer, MixerTrainer
+from learner.monitor import Monitor
 from learner.outcomes import DEPTH
 from learner.parts import Parts
 from learner.probes import Probes
@@ -39,16 +41,15 @@ from schemas.records import Example, ItemVector
 from schemas.settings import Settings
 from schemas.topics import Topics
 
-WINDOW = 0
-"""The probe set of each scenario that its stream fills; `Probes` may hold others beside it."""
-
 
 class OnlineLearner:
     """Owns everything that is learnt, and learns from examples in the order in which they come.
 
     Attributes:
         table: all items, with vectors, neighbours and popularity.
+        monitor: watches the signals of every scenario; who gives it exams decides whether it has any.
         probes: what was held out of the stream; `probes.test` with `rank` says how much of it is still known.
+        forgetting: what such tests found, over time.
         lineage: names this run of learning; a checkpoint carries it on.
         step: gradient steps taken.
         skipped_steps: gradient steps that were not taken because the loss was not finite.
@@ -93,9 +94,15 @@ class OnlineLearner:
         self._texts = ItemTexts(self._projection, self.table, self._shift)
         self._replay = Replay(len(self._scenarios), learn.replay_rows, sizes.history, device)
         self.probes = Probes(self._scenarios, device)
+        self.forgetting = Forgetting(self._scenarios)
         self._parts = Parts(
             self.table,
-            shared={"projection": self._projection, "texts": self._texts, "probes": self.probes},
+            shared={
+                "projection": self._projection,
+                "texts": self._texts,
+                "probes": self.probes,
+                "forgetting": self.forgetting,
+            },
             divided={"trainer": self._trainer, "mixer": self._mixer, "replay": self._replay},
         )
         self.promotion = self._promotion()
@@ -104,6 +111,7 @@ class OnlineLearner:
         self._clock = 0.0
         self._progress = {name: Progress() for name in self._scenarios}
         self.lineage = str(uuid.uuid4())
+        self.monitor = Monitor(self.table, self.lineage, learn.seed)
         self.step = 0
         self.skipped_steps = 0
         self.left_out = 0
@@ -190,6 +198,7 @@ class OnlineLearner:
             self._trainer.forget_item(row)
             self._replay.forget_item(row)
             self.probes.forget_item(row)
+            self.monitor.forget_item(row)
             self._news.touch(torch.cat([torch.tensor([row]), others]).to(self._device))
         return bool(row)
 
@@ -244,22 +253,57 @@ class OnlineLearner:
             self._train(both, [user_hash(example.user_id) for example, _ in placed])
 
     def _hold_out(self, scenario: int, placed: Sequence[Placed]) -> Sequence[Placed]:
-        """Test a share of the examples and keep it for the probe set; returns the others.
+        """Test a share of the examples and keep it for the window's probe set; returns the others.
 
         No part learns from that share: neither weights nor replay, mixer or counters. Histories of later examples hold
-        its items, as serving's do.
+        its items, as serving's do. While learning is paused nothing is held out: what is not learnt is not forgotten.
         """
-        learn, key = self._settings.learn, (scenario, WINDOW)
-        room = learn.probe_rows - self.probes.size(key)
-        if room <= 0:
+        learn, name, learnt, start = self._settings.learn, self._scenarios[scenario], [], 0
+        if not self.promotion.standings[name].learning:
             return placed
-        eligible, name = self.table.eligible[scenario], self._scenarios[scenario]
-        held, learnt = divide(placed, eligible, room, name, learn.probe_share, learn.seed)
-        if held:
-            lessons = as_lessons(self.table, scenario, held, self._settings.model.history)
-            self._test(scenario, lessons)
-            self.probes.hold(key, lessons, [user_hash(example.user_id) for example, _ in held])
+        course = self.forgetting.courses[name]
+        for count in course.stretches(len(placed), learn.probe_window):
+            some, start = placed[start : start + count], start + count
+            key = (scenario, course.present)
+            room = learn.probe_rows - self.probes.size(key)
+            held, others = divide(some, self.table.eligible[scenario], room, name, learn.probe_share, learn.seed)
+            learnt += others
+            if held:
+                lessons = as_lessons(self.table, scenario, held, self._settings.model.history)
+                self._test(scenario, lessons)
+                self.probes.hold(key, lessons, [user_hash(example.user_id) for example, _ in held])
+                course.hold([example.time for example, _ in held])
+                self._merge_windows(scenario)
         return learnt
+
+    def _merge_windows(self, scenario: int) -> None:
+        """Let the neighbours that are to be one become one, if there are too many windows."""
+        learn, name = self._settings.learn, self._scenarios[scenario]
+        course = self.forgetting.courses[name]
+        while len(course.windows) > learn.probe_windows:
+            older, newer = course.neighbours()
+            drawn = torch.Generator().manual_seed(user_hash(f"{learn.seed}:{name}:{older}:{newer}") % 2**63)
+            self.probes.merge((scenario, older), (scenario, newer), learn.probe_rows, drawn)
+            course.merge(older, newer)
+
+    def test_probes(self, now: float) -> str | None:
+        """Test one scenario on its probe sets, the one that has waited longest; returns its name, None if none has any.
+
+        One at a time: all of them would keep those who wait for what is learnt waiting.
+
+        Args:
+            now: epoch seconds.
+        """
+        held = {self._scenarios[scenario] for scenario, _ in self.probes.keys}
+        if not held:
+            return None
+        name = min(sorted(held), key=lambda each: self.forgetting.courses[each].last_test)
+        scenario = self._number[name]
+        found = self.probes.test(lambda number, asked: {"served": self.rank(number, asked).rows}, scenario)
+        recalls = {window: recall for (_, window), recall in found["served"].items()}
+        sizes = {window: self.probes.size((scenario, window)) for window in recalls}
+        self.forgetting.courses[name].add(now, recalls, sizes)
+        return name
 
     def examine(self, scenario: str, examples: Sequence[Example]) -> Exam | None:
         """Test on the examples and learn nothing; None if no item of theirs is known."""
@@ -502,6 +546,7 @@ class OnlineLearner:
             left_out=self.left_out,
             standings=self.promotion.standings,
             extra=dict(extra),
+            drift=self.monitor.state,
         )
         tensors = {**self._parts.tensors(), "generator": self._generator.get_state()}
         return Checkpoint(tensors, msgspec.to_builtins(facts, str_keys=True))
@@ -530,7 +575,8 @@ class OnlineLearner:
         self._news.weights = True
         self._clock = facts.clock
         self._progress = {name: facts.progress.get(name, Progress()) for name in self._scenarios}
-        self.lineage = facts.lineage
+        self.lineage = self.monitor.lineage = facts.lineage
+        self.monitor.load(facts.drift)
         self.step = facts.step
         self.skipped_steps = facts.skipped_steps
         self.left_out = facts.left_out

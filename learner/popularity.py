@@ -172,6 +172,22 @@ class Popularity:
         rows = rows[rows > 0]
         return rows[torch.topk(self._mean_share(self.keys[scenario, rows], scenario_clock), min(k, len(rows))).indices]
 
+    def above(self, scenario: int, rows: Tensor, eligible: Tensor) -> Tensor:
+        """How many of the eligible rows were more popular of late than each of these, by the fast count.
+
+        Only the leaders are looked at: the answer is exact of a row among them, and of another it is all of them.
+
+        Args:
+            rows: (…), int64.
+            eligible: (rows,), bool.
+
+        Returns:
+            (…), int64.
+        """
+        leading = self._leaders[scenario][1].rows
+        keys = self.keys[scenario, leading[eligible[leading]], 1].sort().values
+        return len(keys) - torch.searchsorted(keys, self.keys[scenario, :, 1][rows], right=True)
+
     def take_scenario(self, source: Popularity, there: int, here: int, rows: Tensor) -> None:
         """Count in a scenario what another table counts in it, at these rows, each once, and nothing at all others."""
         keys = torch.full_like(self.keys[here], -torch.inf)

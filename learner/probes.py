@@ -106,17 +106,27 @@ class Probes:
         self._put(key, self._sets[key].joined(new) if key in self._sets else new)
         return len(new)
 
+    def merge(self, key: Key, other: Key, most: int, generator: torch.Generator) -> None:
+        """Let a set be a sample of itself and another, of so many questions at most; the other is gone."""
+        if other not in self._sets:
+            return
+        second = self._sets.pop(other)
+        both = self._sets[key].joined(second) if key in self._sets else second
+        drawn = torch.randperm(len(both), generator=generator)[:most].sort().values
+        self._sets[key] = both.take(drawn.to(self._device))
+
     def drop(self, key: Key) -> None:
         """Forget a set, if there is one."""
         self._sets.pop(key, None)
 
-    def test(self, rank: Rank) -> dict[str, dict[Key, float]]:
-        """Recall@10 on each set of each thing that ranks, by its name."""
+    def test(self, rank: Rank, scenario: int | None = None) -> dict[str, dict[Key, float]]:
+        """Recall@10 on each set, or on each of one scenario, of each thing that ranks, by its name."""
+        keys = [key for key in self.keys if scenario in (None, key[0])]
         hits: dict[str, dict[Key, float]] = {}
-        for key in self.keys:
+        for key in keys:
             for questions, target in self._sets[key].parts():
                 for name, lists in rank(key[0], questions).items():
-                    found = hits.setdefault(name, dict.fromkeys(self.keys, 0.0))
+                    found = hits.setdefault(name, dict.fromkeys(keys, 0.0))
                     found[key] += int((lists[:, :DEPTH] == target[:, None]).sum())
         return {
             name: {key: count / len(self._sets[key]) for key, count in found.items()} for name, found in hits.items()

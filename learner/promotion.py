@@ -121,6 +121,7 @@ class Promotion:
         standing, control = self.standings[name], self._control[name]
         if scenario not in self.good or not standing.takes_turn(self._gate.share):
             return
+        standing.test.met += len(tested)
         voters = [
             place
             for place, at in enumerate(tested.tolist())
@@ -138,7 +139,9 @@ class Promotion:
         """What can be said of each scenario that is compared; one without a good version yet is to be passed."""
         gate = self._gate
         return {
-            name: "passed" if each.good is None else each.test.verdict(gate.least_pairs, gate.margin, gate.error)
+            name: "passed"
+            if each.good is None
+            else each.test.verdict(gate.least_pairs, gate.least_share, gate.margin, gate.error)
             for name, each in self.standings.items()
             if each.learning
         }

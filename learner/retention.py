@@ -66,6 +66,18 @@ class Retention:
         if course is not None:
             course.learnt, course.since = course.latest, 0
 
+    def merge(self, key: Key, other: Key, share: float) -> None:
+        """Two sets become one, of the first's name; what was found of both is their mean, the other's by its share."""
+        one, second = self._courses.get(key, _Course()), self._courses.get(other)
+        if second is not None:
+            one.best, one.latest, one.learnt = (
+                first if isnan(also) else also if isnan(first) else first + share * (also - first)
+                for first, also in ((one.best, second.best), (one.latest, second.latest), (one.learnt, second.learnt))
+            )
+            one.since = max(one.since, second.since)
+            self._courses[key] = one
+        self.drop(other)
+
     def drop(self, key: Key) -> None:
         """Forget all about a set."""
         self._courses.pop(key, None)

@@ -161,11 +161,22 @@ class Learn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     replay_weight: Annotated[float, Meta(ge=0, description="Weight of the replayed loss beside the new one.")] = 0.5
     replay_rows: Annotated[PositiveInt, Meta(description="Replay rows kept per scenario.")] = 4000
     probe_rows: Annotated[
-        int, Meta(ge=0, description="Examples held out per scenario, to test on them what is forgotten; 0 is none.")
+        int,
+        Meta(
+            ge=0,
+            description="Examples held out per scenario and window, to test on them what is forgotten; 0 is none.",
+        ),
     ] = 200
     probe_share: Annotated[
-        Share, Meta(description="Share of the stream that is held out until there are so many; nothing learns from it.")
+        Share,
+        Meta(description="Share of each window that is held out until there are so many; nothing learns from it."),
     ] = 0.01
+    probe_window: Annotated[
+        PositiveInt, Meta(description="Examples of a scenario after which a new window of probes begins.")
+    ] = 20_000
+    probe_windows: Annotated[
+        int, Meta(ge=3, le=1000, description="Windows of probes kept per scenario; older neighbours become one.")
+    ] = 8
     publish_seconds: Annotated[Seconds, Meta(description="Seconds between publications while there is news.")] = 0.5
     checkpoint_seconds: Annotated[Seconds, Meta(description="Seconds between checkpoints while there is news.")] = 10.0
     checkpoints_kept: Annotated[PositiveInt, Meta(description="Checkpoints kept on disk.")] = 3
@@ -245,6 +256,13 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     least_pairs: Annotated[
         PositiveInt, Meta(description="Examples ranked by both before a version may become good.")
     ] = 200
+    least_share: Annotated[
+        Share,
+        Meta(
+            description="Share of the examples that must come from known users, and not from our own lists, before a"
+            " version may become good."
+        ),
+    ] = 0.05
     margin: Annotated[
         float,
         Meta(ge=0, le=1, description="Recall@10 by which it may be lower than the good version's and still pass."),

@@ -55,6 +55,16 @@ SIGNALS: dict[str, Signal] = {
             "Where it stands above the model for long, roll back, and look at what the model learns from.",
         ),
         Signal(
+            "forgetting", "Forgetting", "share", "quality", "lower",
+            "By how much recall@10 on what was held out in the past has fallen below its best, in the mean.",
+            "Open the forgetting matrix to see which part of the past is lost; a consolidation brings some of it back.",
+        ),
+        Signal(
+            "backward_transfer", "Backward transfer", "share", "quality", "higher",
+            "By how much recall@10 on what was held out in the past has changed since it was learnt, in the mean.",
+            "Below 0 later lessons cost earlier ones: raise learn.replay_batch, or consolidate.",
+        ),
+        Signal(
             "log_loss", "Log loss", "nats", "calibration", "lower",
             "How surprised the model was by the item that was acted on, in the mean.", _LOOK_AT_INPUTS,
         ),

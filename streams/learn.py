@@ -45,6 +45,7 @@ from streams.signals import StopSignals
 from streams.store import Effect, Partition, Position, Progress, Store
 from streams.transport import Part
 from streams.versions import to_drop
+from streams.watching import Watching
 from streams.worker import EXIT_CONFIGURATION, EXIT_TRY_AGAIN, Commit, Worker, stop_process
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class Learn:
         learner.search_of = self._shortlists.search_of
         self._topics = Topics(settings)
         self._history = History(store.engine)
+        self.watching = Watching(settings, broker, store, learner)
         self._folder = Path(settings.data).resolve() / "checkpoints"
         self._scenario_of = {self._topics.examples(name): name for name in settings.scenarios}
         self._outbox: Outbox
@@ -132,7 +134,9 @@ class Learn:
     def work(self, topic: str, parts: Sequence[Part], commit: Commit) -> None:  # noqa: ARG002
         """Learn in memory; the offsets become durable with the next checkpoint."""
         examples = [decode_example(record.value) for part in parts for record in part.records]
-        self._learner.learn(self._scenario_of[topic], examples)
+        began, scenario = time.perf_counter(), self._scenario_of[topic]
+        new = self._learner.learn(scenario, examples)
+        self.watching.worked(scenario, new, time.perf_counter() - began)
         for part in parts:
             self.done[part.key] = part.next
         self.operations.heed()
@@ -279,7 +283,10 @@ class Learn:
     def checkpoint(self) -> Mapping[Partition, int]:
         """Write all that was learnt, if that is news; returns the offsets that are durable now."""
         state = (self._learner.step, {**self.done, **self.item_positions})
-        return self._durable if state == self._checkpointed else self._write_checkpoint({}, lambda _: None)
+        if state == self._checkpointed:
+            return self._durable
+        self.watching.test_probes()
+        return self._write_checkpoint({}, lambda _: None)
 
     def _write_checkpoint(self, kept: Mapping[str, int], effect_too: Effect) -> Mapping[Partition, int]:
         """Write all that was learnt, then point the database at it together with the offsets it covers.
@@ -494,6 +501,11 @@ def run_learn(
         await LearnMetrics(settings, broker, store, learner).run(worker.thread)
 
     @worker.app.task  # type: ignore[untyped-decorator]
+    async def watch() -> None:
+        await ready.wait()
+        await learn.watching.run(worker.thread)
+
+    @worker.app.task  # type: ignore[untyped-decorator]
     async def adopt() -> None:
         # Avalanche takes long to import, and nobody shall wait for it: the plain strategy learns the same meanwhile.
         await ready.wait()
@@ -503,6 +515,7 @@ def run_learn(
             log.warning("Avalanche cannot be imported, learning goes on with the plain strategy: %r", error)
             return
         await on_worker(learner.adopt, make)
+        learn.watching.knows_avalanche = True
         log.info("learning through Avalanche from step %d on", learner.step)
 
     @worker.app.task  # type: ignore[untyped-decorator]

@@ -27,7 +27,7 @@ def pairs_until(verdict: str, now: float, before: float, seed: int, most: int = 
     test, generator = PairedTest(), np.random.default_rng(seed)
     while test.pairs < most:
         test.update(differences(generator, 16, now, before), MARGIN)
-        if test.verdict(LEAST, MARGIN, ERROR) == verdict:
+        if test.verdict(LEAST, 0.05, MARGIN, ERROR) == verdict:
             break
     return test.pairs
 
@@ -49,7 +49,7 @@ def test_the_chance_of_a_false_rollback_keeps_to_its_bound_though_one_looks_afte
         test = PairedTest()
         for _ in range(40):
             test.update(differences(generator, 25, 0.3 - MARGIN, 0.3), MARGIN)
-            if test.verdict(LEAST, MARGIN, error) == "worse":
+            if test.verdict(LEAST, 0.05, MARGIN, error) == "worse":
                 false += 1
                 break
     assert false / 300 <= error
@@ -58,12 +58,20 @@ def test_the_chance_of_a_false_rollback_keeps_to_its_bound_though_one_looks_afte
 def test_a_version_passes_only_after_enough_pairs_and_only_if_it_is_not_lower() -> None:
     test = PairedTest()
     test.update([0.0] * (LEAST - 1), MARGIN)
-    assert test.verdict(LEAST, MARGIN, ERROR) == "undecided"
+    assert test.verdict(LEAST, 0.05, MARGIN, ERROR) == "undecided"
     test.update([0.0], MARGIN)
-    assert test.verdict(LEAST, MARGIN, ERROR) == "passed"
+    assert test.verdict(LEAST, 0.05, MARGIN, ERROR) == "passed"
     test.update([-1.0] * 10, MARGIN)
     assert test.difference == pytest.approx(-10 / (LEAST + 10))
-    assert test.verdict(LEAST, MARGIN, ERROR) == "undecided"
+    assert test.verdict(LEAST, 0.05, MARGIN, ERROR) == "undecided"
+
+
+def test_what_was_learnt_from_strangers_alone_does_not_pass_on_the_votes_of_those_who_came_before() -> None:
+    test = PairedTest(met=20 * LEAST)
+    test.update([0.0] * LEAST, MARGIN)
+    assert test.verdict(LEAST, 0.05, MARGIN, ERROR) == "passed"
+    test.met += 1
+    assert test.verdict(LEAST, 0.05, MARGIN, ERROR) == "undecided"
 
 
 @given(st.lists(st.sampled_from([-1.0, 0.0, 1.0, math.nan, math.inf]), max_size=300), st.floats(0.0, 1.0))
@@ -72,7 +80,7 @@ def test_nothing_that_comes_in_makes_the_test_lose_its_mind(found: list[float], 
     test.update(found, margin)
     assert test.pairs == len(found)
     assert all(math.isfinite(each) for each in test.wealth)
-    assert test.verdict(LEAST, margin, ERROR) in ("worse", "passed", "undecided")
+    assert test.verdict(LEAST, 0.05, margin, ERROR) in ("worse", "passed", "undecided")
 
 
 def test_a_share_of_the_micro_batches_is_ranked_by_both() -> None:
