@@ -32,7 +32,7 @@ LEVELS = {
     "event_mix": 0.006, "popularity_shift": 0.02, "embedding_shift": 0.015, "new_users": 0.05, "new_items": 0.02,
     "feature_age": 0.42, "lag": 6.0, "learning_lag": 40.0, "dead_letter_rate": 0.0004, "head_age": 0.5,
     "step_milliseconds": 21.0, "latency_milliseconds": 9.0, "examples": 38.0, "recommendations": 24.0,
-    "coverage": 0.44, "popularity_bias": 1.7, "personalised": 0.93,
+    "forgetting": 0.02, "backward_transfer": -0.012, "coverage": 0.44, "popularity_bias": 1.7, "personalised": 0.93,
 }  # fmt: skip
 """What a healthy scenario's signals stand at."""
 

@@ -48,6 +48,7 @@ PLANS: tuple[Plan, ...] = (
     Plan("popularity", "Shift of popularity", "inputs", ("popularity_shift",)),
     Plan("mix", "Shift of the event mix", "inputs", ("event_mix",)),
     Plan("news", "New users and new items", "inputs", ("new_items", "new_users")),
+    Plan("forgotten", "Forgetting and backward transfer", "forgetting", ("forgetting", "backward_transfer")),
     Plan("calibration", "Calibration error", "calibration", ("calibration_error",)),
     Plan("surprise", "Log loss", "calibration", ("log_loss",)),
     Plan("scores", "Scores of first items", "calibration", ("score_median",), ("score_low", "score_high")),
