@@ -256,13 +256,13 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     least_pairs: Annotated[
         PositiveInt, Meta(description="Examples ranked by both before a version may become good.")
     ] = 200
-    least_share: Annotated[
+    strangers: Annotated[
         Share,
         Meta(
-            description="Share of the examples that must come from known users, and not from our own lists, before a"
-            " version may become good."
+            description="Share of examples of users who came after the good version, above which nothing becomes good"
+            " and an alarm of quality takes the scenario back."
         ),
-    ] = 0.05
+    ] = 0.5
     margin: Annotated[
         float,
         Meta(ge=0, le=1, description="Recall@10 by which it may be lower than the good version's and still pass."),

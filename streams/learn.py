@@ -125,6 +125,7 @@ class Learn:
         self.operations = Operations(
             self._settings, self._learner, self._store, self._history, reporter, self.publish, self._write_checkpoint
         )
+        self.watching.on_reports = self.operations.doubt
         self._durable = dict(at)
         learnt = self._restore()
         self.done = {key: learnt.get(key, offset) for key, offset in at.items()}
