@@ -8,7 +8,6 @@ from typing import Literal
 
 import msgspec
 
-from schemas.packed import unpack_times
 from schemas.records import Example
 
 STAKES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)
@@ -101,8 +100,8 @@ class Standing(msgspec.Struct, kw_only=True):
     strangers: float = 0.0
 
     def is_stranger(self, example: Example) -> bool:
-        """Whether an example is of a user who came after the good version was made, as far as their history says."""
-        return not example.history_times or unpack_times(example.history_times)[0] > self.known_until
+        """Whether an example is of a user who came after the good version was made."""
+        return example.user_since > self.known_until
 
     def meet(self, examples: Sequence[Example]) -> None:
         """These were met."""

@@ -111,7 +111,7 @@ class OnlineLearner:
         self._clock = 0.0
         self._progress = {name: Progress() for name in self._scenarios}
         self.lineage = str(uuid.uuid4())
-        self.monitor = Monitor(self.table, self.lineage, learn.seed)
+        self.monitor = Monitor(self.table, self.lineage, learn.seed, settings.drift.patience)
         self.step = 0
         self.skipped_steps = 0
         self.left_out = 0

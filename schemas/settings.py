@@ -285,6 +285,20 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = 8
 
 
+class Drift(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a change of a signal is an alarm."""
+
+    patience: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=100,
+            description="Multiplies the observations that are waited for before a level is said to have changed; below"
+            " 1 alarms come sooner, and more of them are false.",
+        ),
+    ] = 1.0
+
+
 class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The HTTP door and the dashboard."""
 
@@ -336,6 +350,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     learn: Learn = Learn()
     model: Model = Model()
     gate: Gate = Gate()
+    drift: Drift = Drift()
     gateway: Gateway = Gateway()
     metrics: Metrics = Metrics()
     scenarios: Annotated[dict[str, Scenario], Meta(min_length=1)] = msgspec.field(

@@ -17,16 +17,17 @@ from confluent_kafka import Consumer, TopicPartition
 
 from schemas.recommendations import Recommendation, decode_recommendation
 from schemas.reports import DriftReport, decode_report
+from schemas.signals import SIGNALS
 from schemas.topics import Topics
 from streams.crawlers import Crawlers
 from streams.simulate import Flood
 from streams.world import Shift
 
-MOVED_SHARE = 0.9
+MOVED_SHARE = 1.0
 """Of the users, whose tastes shift."""
 
 FLOOD_ITEMS = 120
-POISON_RATE = 120.0
+POISON_RATE = 100.0
 """Events per second of crawlers, who look at everything and want nothing."""
 
 WINDOW_SECONDS = 15.0
@@ -34,13 +35,14 @@ REGAINED = 0.5
 """A scenario has recovered once half of the clicks that the shift had cost are back."""
 
 SETTINGS: Mapping[str, str] = {
+    "drift.patience": "0.4",
     "gate.seconds": "10",
     "gate.share": "1.0",
     "gate.least_pairs": "50",
     "learn.coalesce_milliseconds": "500",
     "learn.probe_rows": "100",
 }
-"""A minute's patience is a story's length, so decisions come sooner here."""
+"""Whoever watches a story does not wait as an operator would: what is decided is decided sooner here."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,12 @@ class Script:
     shifted: str = "video"
     flooded: str = "news"
     poisoned: str = "shop"
-    shift_at: float = 120.0
-    flood_at: float = 130.0
-    poison_at: float = 140.0
-    poison_until: float = 180.0
-    end: float = 420.0
-    events_per_second: float = 150.0
+    shift_at: float = 90.0
+    flood_at: float = 100.0
+    poison_at: float = 110.0
+    poison_until: float = 150.0
+    end: float = 360.0
+    events_per_second: float = 100.0
 
     @property
     def shifts(self) -> list[Shift]:
@@ -242,11 +244,16 @@ class Judge:
         )
 
     def _noted(self, scenario: str, since: float) -> float | None:
+        """When an input of the scenario was first said to have moved."""
         return next(
             (
                 at
                 for at, report in self._reports
-                if report.scenario == scenario and at >= since and report.signal == "new_items"
+                if report.scenario == scenario
+                and at >= since
+                and report.status == "alarm"
+                and report.signal in SIGNALS
+                and SIGNALS[report.signal].kind == "input"
             ),
             None,
         )
