@@ -80,11 +80,10 @@ class Standing(msgspec.Struct, kw_only=True):
         good: the newest version that was found good; None before the first.
         through: for each partition of the events topic the last offset that what is served has learnt from; None where
             that is all that was taken.
-        known_until: time of the newest example that the good version knew, epoch seconds.
+        known_until: who first came after this time has no say, epoch seconds.
         since: when all this began to hold, epoch seconds; `reason` says why, for people.
         test: of what was learnt since against the good version.
-        strangers: share of the newest examples, fading over `NEWEST` of them, that are of users who came after the good
-            version was made.
+        strangers: share of the newest examples, fading over `NEWEST` of them, that are of users who have no say.
         turn: share of a micro-batch that is still to be ranked by both.
     """
 
@@ -100,7 +99,7 @@ class Standing(msgspec.Struct, kw_only=True):
     strangers: float = 0.0
 
     def is_stranger(self, example: Example) -> bool:
-        """Whether an example is of a user who came after the good version was made."""
+        """Whether an example is of a user who has no say: who came after the good version was made, or just before."""
         return example.user_since > self.known_until
 
     def meet(self, examples: Sequence[Example]) -> None:

@@ -201,8 +201,9 @@ class Promotion:
             learning=before.learning,
             good=progress.version,
             through=through,
-            known_until=progress.newest,
+            known_until=progress.newest - self._gate.settled_seconds,
             turn=before.turn,
+            strangers=before.strangers,
         )
 
     def adopt(self, name: str, earlier: Earlier) -> None:
@@ -250,7 +251,8 @@ class Promotion:
             restores=version,
             good=version,
             through=dict(earlier.progress.through),
-            known_until=earlier.progress.newest,
+            known_until=earlier.progress.newest - self._gate.settled_seconds,
+            strangers=self.standings[name].strangers,
         )
         return (table.eligible[number] | _mask(own, table.allocated)).nonzero().flatten()
 

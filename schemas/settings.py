@@ -256,11 +256,14 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     least_pairs: Annotated[
         PositiveInt, Meta(description="Examples ranked by both before a version may become good.")
     ] = 200
+    settled_seconds: Annotated[
+        float, Meta(ge=0, description="Seconds that users must have been here before a version, to have a say in it.")
+    ] = 600.0
     strangers: Annotated[
         Share,
         Meta(
-            description="Share of examples of users who came after the good version, above which nothing becomes good"
-            " and an alarm of quality takes the scenario back."
+            description="Share of examples of users who have no say, above which nothing becomes good and an alarm of"
+            " quality takes the scenario back."
         ),
     ] = 0.5
     margin: Annotated[

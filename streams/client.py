@@ -81,27 +81,7 @@ class Client:
         Raises:
             TopicMissing: one of them does not exist.
         """
-        places: list[TopicPartition] = []
-        for topic in topics:
-            known = self._consumer.list_topics(topic, timeout=METADATA_SECONDS).topics[topic]
-            if known.error is not None:
-                raise TopicMissing(topic, self._broker)
-            places += [TopicPartition(topic, partition, self._end(topic, partition)) for partition in known.partitions]
-        self._consumer.assign(places)
-
-    def _end(self, topic: str, partition: int) -> int:
-        """The offset that the next record will have; left to the library, it would be that of its first fetch."""
-        deadline = time.monotonic() + METADATA_SECONDS
-        while True:
-            try:
-                _, end = self._consumer.get_watermark_offsets(
-                    TopicPartition(topic, partition), timeout=METADATA_SECONDS
-                )
-                return end
-            except KafkaException as failure:
-                if failure.args[0].code() not in NO_LEADER_YET or time.monotonic() > deadline:
-                    raise
-                time.sleep(LEADER_PAUSE_SECONDS)
+        self._consumer.assign(ends(self._consumer, topics, self._broker))
 
     def send(self, topic: str, key: str, value: object | None, delivered: Delivered | None = None) -> None:
         """Queue a record; an object becomes JSON, None a delete."""
@@ -156,6 +136,34 @@ class Client:
 
     def _on_error(self, error: KafkaError) -> None:
         log.warning("Kafka client: %s", error.str())
+
+
+def ends(consumer: Consumer, topics: Sequence[str], broker: str) -> list[TopicPartition]:
+    """Where topics end now, to be read from there on; left to the library, it would be from its first fetch.
+
+    Raises:
+        TopicMissing: one of them does not exist.
+    """
+    places: list[TopicPartition] = []
+    for topic in topics:
+        known = consumer.list_topics(topic, timeout=METADATA_SECONDS).topics[topic]
+        if known.error is not None:
+            raise TopicMissing(topic, broker)
+        places += [TopicPartition(topic, number, _end(consumer, topic, number)) for number in known.partitions]
+    return places
+
+
+def _end(consumer: Consumer, topic: str, partition: int) -> int:
+    """The offset that the next record will have."""
+    deadline = time.monotonic() + METADATA_SECONDS
+    while True:
+        try:
+            _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=METADATA_SECONDS)
+            return end
+        except KafkaException as failure:
+            if failure.args[0].code() not in NO_LEADER_YET or time.monotonic() > deadline:
+                raise
+            time.sleep(LEADER_PAUSE_SECONDS)
 
 
 def _place(message: Message) -> Trigger | None:

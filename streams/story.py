@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 import msgspec
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer
 
 from schemas.recommendations import Recommendation, decode_recommendation
 from schemas.reports import DriftReport, decode_report
 from schemas.signals import SIGNALS
 from schemas.topics import Topics
+from streams.client import ends
 from streams.crawlers import Crawlers
 from streams.simulate import Flood
 from streams.world import Shift
@@ -39,6 +40,7 @@ SETTINGS: Mapping[str, str] = {
     "gate.seconds": "10",
     "gate.share": "1.0",
     "gate.least_pairs": "50",
+    "gate.settled_seconds": "30",
     "learn.coalesce_milliseconds": "500",
     "learn.probe_rows": "100",
 }
@@ -121,14 +123,13 @@ class Judge:
     """Reads the drift topic, the recommendations and the events, and says which chapters have come to pass."""
 
     def __init__(self, broker: str, topics: Topics, script: Script) -> None:
+        self._broker = broker
         self._topics = topics
         self._script = script
         self._reports: list[tuple[float, DriftReport]] = []
         self._restored: dict[str, float] = {}
         self._new_shown: float | None = None
         self._shifted = Clicked()
-        self._answered: set[str] = set()
-        self._ends: dict[str, float] = {}
         self._lock = threading.Lock()
         self._consumer = Consumer(
             {
@@ -141,18 +142,18 @@ class Judge:
         )
         self._known_items: set[str] = set()
 
+    @property
+    def heard(self) -> bool:
+        """Whether anything has been read yet."""
+        with self._lock:
+            return bool(self._reports)
+
     def run(self, stop: threading.Event) -> None:
         """Read until told to stop; the audience begins now."""
         names = [self._topics.drift, self._topics.events(self._script.shifted)]
         names += [self._topics.recommendations(name) for name in self._topics.scenarios]
         try:
-            places = []
-            for name in names:
-                known = self._consumer.list_topics(name, timeout=20).topics[name]
-                for partition in known.partitions:
-                    _, end = self._consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=20)
-                    places.append(TopicPartition(name, partition, end))
-            self._consumer.assign(places)
+            self._consumer.assign(ends(self._consumer, names, self._broker))
             began = time.time()
             while not stop.is_set():
                 for message in self._consumer.consume(500, timeout=0.2):

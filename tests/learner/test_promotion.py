@@ -27,7 +27,7 @@ PAST = SHOP[:4]
 def settings(**gate: float) -> Settings:
     return msgspec.structs.replace(
         small_settings(),
-        gate=Gate(**{"share": 1.0, "least_pairs": 20, **gate}),  # type: ignore[arg-type]
+        gate=Gate(**{"share": 1.0, "least_pairs": 20, "settled_seconds": 0.0, **gate}),  # type: ignore[arg-type]
     )
 
 
