@@ -439,7 +439,7 @@ class OnlineLearner:
         least = self._settings.gate.least_pairs
         return {
             name: "undecided" if verdict == "passed" and self._progress[name].tested < least else verdict
-            for name, verdict in self.promotion.verdicts().items()
+            for name, verdict in self.promotion.verdicts(self._progress).items()
         }
 
     def unfit(self) -> dict[str, str]:

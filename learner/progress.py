@@ -20,7 +20,7 @@ class Progress(msgspec.Struct, kw_only=True):
         hits: of these, how many had their item among the first ten.
         recent: the newest tests, oldest first: 1 for a hit.
         version: of the newest publication.
-        newest: time of the newest example, epoch seconds.
+        oldest, newest: times of the oldest and the newest example, epoch seconds; 0 before the first.
     """
 
     clock: float = 0.0
@@ -30,6 +30,7 @@ class Progress(msgspec.Struct, kw_only=True):
     hits: int = 0
     recent: list[int] = []
     version: int = 0
+    oldest: float = 0.0
     newest: float = 0.0
 
     @property
@@ -51,6 +52,7 @@ class Progress(msgspec.Struct, kw_only=True):
         """These are learnt."""
         for example in examples:
             self.through[example.partition] = example.offset
+            self.oldest = min(self.oldest or example.time, example.time)
             self.newest = max(self.newest, example.time)
         self.examples += len(examples)
 

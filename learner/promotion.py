@@ -135,13 +135,18 @@ class Promotion:
         hits = [(rows[:, :DEPTH] == target).any(1).int() for rows in (ranking.rows[voters], before)]
         standing.test.update((hits[0] - hits[1]).tolist(), self._gate.margin)
 
-    def verdicts(self) -> dict[str, Verdict]:
-        """What can be said of each scenario that is compared; one without a good version yet is to be passed."""
-        return {name: self._verdict(each) for name, each in self.standings.items() if each.learning}
+    def verdicts(self, progress: Mapping[str, Progress]) -> dict[str, Verdict]:
+        """What can be said of each scenario that learns.
 
-    def _verdict(self, standing: Standing) -> Verdict:
+        One without a good version yet is to be passed, and so is one that is so young that nobody can have a say.
+        """
+        return {
+            name: self._verdict(each, progress[name].oldest) for name, each in self.standings.items() if each.learning
+        }
+
+    def _verdict(self, standing: Standing, oldest: float) -> Verdict:
         gate = self._gate
-        if standing.good is None:
+        if standing.good is None or (standing.restores is None and standing.known_until < oldest):
             return "passed"
         verdict = standing.test.verdict(gate.least_pairs, gate.margin, gate.error)
         # What strangers have taught nobody has judged.
