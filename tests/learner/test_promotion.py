@@ -289,9 +289,9 @@ def test_what_is_no_number_or_out_of_all_proportion_is_not_fit_to_be_published(v
 def test_while_nobody_has_been_here_for_long_enough_to_have_a_say_what_is_learnt_passes() -> None:
     learner = two_shelves(settings(settled_seconds=1000.0))
     learner.promote("shop")
-    learner.learn("shop", stream([*SHOP, *BOTH], 40, seed=8, first=200))
+    learner.learn("shop", of_strangers(stream([*SHOP, *BOTH], 40, seed=8, first=200)))
     assert learner.promotion.standings["shop"].test.pairs == 0
     assert learner.verdicts()["shop"] == "passed"
-    learner.learn("shop", stream([*SHOP, *BOTH], 40, seed=8, first=2000))
+    learner.learn("shop", of_strangers(stream([*SHOP, *BOTH], 40, seed=8, first=2000)))
     learner.promote("shop")
     assert learner.verdicts()["shop"] == "undecided"

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from schemas.recommendations import Recommendation
 from schemas.reports import DriftReport, decode_report
 from schemas.tables import PerformedAction
 from streams.history import History
 from streams.store import database_url, open_engine
+from tests.streams.gateway.browsing import running_browser, watched
 from tests.system.installation import Installation, until
 
 SHOP = [f"shop-{number}" for number in range(16)]
@@ -78,6 +82,10 @@ def ids(found: Recommendation) -> list[str]:
 def test_a_scenario_goes_back_to_a_version_and_stays_there_until_a_person_or_the_gate_says_otherwise(
     system: Installation, history: History
 ) -> None:
+    system.start("gateway", HEADSTREAM_GATEWAY_PORT="0")
+    url = until(lambda: re.search(r"GATEWAY answers on (\S+)", system.log("gateway")), "GATEWAY answers")[1]
+    token = (Path(system.settings.data) / "gateway.token").read_text().strip()
+
     # It learns something, and that is made good.
     for number in range(60):
         system.event("shop", f"u{number % 12}", SHOP[2 + (number * 5) % 7])
@@ -143,3 +151,17 @@ def test_a_scenario_goes_back_to_a_version_and_stays_there_until_a_person_or_the
     # A person says that what is learnt is to be served.
     assert done(history, order(system, "promote", scenario="shop")).outcome == "done"
     shown(system, lambda found: found.model.restores is None, "what is learnt is served")
+
+    # And another one, at the dashboard, wants the good one back.
+    with running_browser() as browser, watched(browser, url) as watch:
+        watch.open("/login").get_by_label("Token").fill(token)
+        watch.page.get_by_role("main").get_by_role("button", name="Sign in").click()
+        page = watch.open("/scenarios/shop/versions")
+        page.get_by_role("button", name=f"Roll back to version {good}").click()
+        dialog = page.get_by_role("dialog", name="Roll back shop")
+        dialog.get_by_label("Your name").fill("kim")
+        dialog.get_by_label("Reason").fill("It was better before")
+        dialog.get_by_role("button", name="Roll back").click()
+        clicked = shown(system, lambda found: found.model.restores == good, "the good version is served again")
+        assert ids(clicked) == ids(before)
+        expect(page.locator("#ordered")).to_contain_text("Done")
