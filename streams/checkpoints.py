@@ -122,7 +122,7 @@ class Checkpoints:
         progress = [Progress(*key, self.durable[key], done[key], claim) for key, claim in claims.items()]
 
         def effect(connection: Connection) -> None:
-            self._store.add_checkpoint(connection, number, folder, sha256, self._learner.step)
+            self._store.add_checkpoint(connection, number, folder, sha256, self._learner.run.step)
             for name, version in kept.items():
                 self._history.save_version(self._described(name, version, number), connection)
             effect_too(connection)
@@ -135,18 +135,18 @@ class Checkpoints:
 
     def _present(self) -> tuple[int, Mapping[Partition, int]]:
         """What tells one state of learning from another."""
-        return self._learner.step, {**self._positions.examples, **self._positions.items}
+        return self._learner.run.step, {**self._positions.examples, **self._positions.items}
 
     def _described(self, name: str, version: int, checkpoint: int) -> dict[str, Any]:
         standing = self._learner.promotion.standings[name]
         return {
             "scenario": name,
             "version": version,
-            "lineage": self._learner.lineage,
-            "step": self._learner.step,
+            "lineage": self._learner.run.lineage,
+            "step": self._learner.run.step,
             "made_at": standing.since,
             "checkpoint": checkpoint,
-            "metrics": self._learner.figures(name),
+            "metrics": self._learner.versions.figures(name),
             "note": standing.reason,
         }
 
@@ -179,7 +179,7 @@ class Checkpoints:
                 continue
             except (CheckpointMismatch, StateMismatch, OtherVersion) as mismatch:
                 stop_process(EXIT_CONFIGURATION, str(mismatch))
-            log.info("restored checkpoint %d, step %d", checkpoint.number, self._learner.step)
+            log.info("restored checkpoint %d, step %d", checkpoint.number, self._learner.run.step)
             return facts
         if checkpoints:
             names = ", ".join(checkpoint.folder for checkpoint in checkpoints)

@@ -77,7 +77,7 @@ class Learn:
         self._topics = Topics(settings)
         self._scenario_of = {self._topics.examples(name): name for name in settings.scenarios}
         self._shortlists = Shortlists(learner.table, settings.index)
-        learner.search_of = self._shortlists.search_of
+        learner.examiner.search_of = self._shortlists.search_of
         self._history = History(store.engine)
         self._claims: Callable[[], Mapping[Partition, int]] = dict
         self.active = False
@@ -166,7 +166,7 @@ class Learn:
 
     def publish_everything(self) -> None:
         """For readers that may have none of it."""
-        self._publisher.publish(self._learner.republish())
+        self._publisher.publish(self._learner.versions.republish())
 
     # Checkpoints
 
@@ -198,7 +198,7 @@ def run_learn(
 
     async def admit() -> None:
         await ready.wait()
-        if learner.step == 0 or not items.caught_up.is_set():
+        if learner.run.step == 0 or not items.caught_up.is_set():
             # The text projection is fitted at the first step, to the catalogue that is known by then; and a model that
             # was warmed elsewhere learns which of its items may be recommended here.
             await items.catch_up()
@@ -299,7 +299,7 @@ def run_learn(
             return
         await on_worker(learner.adopt, make)
         learn.watching.knows_avalanche = True
-        log.info("learning through Avalanche from step %d on", learner.step)
+        log.info("learning through Avalanche from step %d on", learner.run.step)
 
     @worker.app.task  # type: ignore[untyped-decorator]
     async def publish() -> None:
