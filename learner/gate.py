@@ -8,11 +8,13 @@ from typing import Literal
 
 import msgspec
 
-from schemas.packed import unpack_times
 from schemas.records import Example
 
 STAKES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)
 """Shares of its wealth that the test bets: small ones find small losses in time, large ones large losses soon."""
+
+NEWEST = 1000
+"""Examples by which the share of strangers is judged."""
 
 Verdict = Literal["worse", "passed", "undecided"]
 
@@ -27,13 +29,11 @@ class PairedTest(msgspec.Struct, kw_only=True):
 
     Attributes:
         pairs: examples that both have ranked.
-        met: examples that were met while there were comparisons, whether or not they could vote.
         total: of the differences.
         wealth: natural log of each stake's.
     """
 
     pairs: int = 0
-    met: int = 0
     total: float = 0.0
     wealth: list[float] = msgspec.field(default_factory=lambda: [0.0] * len(STAKES))
 
@@ -57,21 +57,18 @@ class PairedTest(msgspec.Struct, kw_only=True):
             share = stake / (1.0 + margin)
             self.wealth[number] += sum(math.log1p(share * (loss - margin)) for loss in losses)
 
-    def verdict(self, least_pairs: int, least_share: float, margin: float, error: float) -> Verdict:
+    def verdict(self, least_pairs: int, margin: float, error: float) -> Verdict:
         """What can be said by now.
 
         Args:
             least_pairs: before anything passes.
-            least_share: of the examples that were met, which must have voted before anything passes: what was learnt
-                from strangers alone nobody has judged.
             error: chance of calling something worse that is not, at most.
         """
         highest = max(self.wealth)
         mean = highest + math.log(sum(math.exp(each - highest) for each in self.wealth) / len(STAKES))
         if mean >= -math.log(error):
             return "worse"
-        enough = self.pairs >= max(least_pairs, least_share * self.met)
-        return "passed" if enough and self.difference >= -margin else "undecided"
+        return "passed" if self.pairs >= least_pairs and self.difference >= -margin else "undecided"
 
 
 class Standing(msgspec.Struct, kw_only=True):
@@ -86,6 +83,8 @@ class Standing(msgspec.Struct, kw_only=True):
         known_until: time of the newest example that the good version knew, epoch seconds.
         since: when all this began to hold, epoch seconds; `reason` says why, for people.
         test: of what was learnt since against the good version.
+        strangers: share of the newest examples, fading over `NEWEST` of them, that are of users who came after the good
+            version was made.
         turn: share of a micro-batch that is still to be ranked by both.
     """
 
@@ -98,16 +97,26 @@ class Standing(msgspec.Struct, kw_only=True):
     reason: str = ""
     test: PairedTest = msgspec.field(default_factory=PairedTest)
     turn: float = 0.0
+    strangers: float = 0.0
+
+    def is_stranger(self, example: Example) -> bool:
+        """Whether an example is of a user who came after the good version was made."""
+        return example.user_since > self.known_until
+
+    def meet(self, examples: Sequence[Example]) -> None:
+        """These were met."""
+        if examples:
+            share = sum(map(self.is_stranger, examples)) / len(examples)
+            self.strangers += min(1.0, len(examples) / NEWEST) * (share - self.strangers)
 
     def may_vote(self, example: Example, *, control: bool) -> bool:
         """Whether an example can tell which of the two is better.
 
         What was chosen from a list that the model made speaks for the model that made it, and not for the better one;
-        the control group's lists were made by neither. And a user who came after the good version was made is nobody
-        whom it could have known: else whoever floods a scenario with accounts would also elect what they have taught.
+        the control group's lists were made by neither. And a stranger is nobody whom the good version could have
+        known: else whoever floods a scenario with accounts would also elect what they have taught.
         """
-        old = bool(example.history_times) and unpack_times(example.history_times)[0] <= self.known_until
-        return old and (control or example.recommendation_id is None)
+        return (control or example.recommendation_id is None) and not self.is_stranger(example)
 
     def takes_turn(self, share: float) -> bool:
         """Whether this micro-batch is one of the share that both rank."""

@@ -159,8 +159,17 @@ class Level:
     one that was restored goes on as if it had never stopped.
     """
 
-    def __init__(self, change: Change) -> None:
+    def __init__(self, change: Change, patience: float = 1.0) -> None:
+        """Know nothing yet.
+
+        Args:
+            patience: multiplies the observations that everything takes; less finds changes sooner, and more of them
+                that are none.
+        """
         self.state = LevelState()
+        self._batch = max(BLOCK, round(BATCH * patience))
+        self._least = LEAST_OBSERVATIONS * patience
+        self._settled, self._back = SETTLED_OBSERVATIONS * patience, BACK_OBSERVATIONS * patience
         self._change = change
         self._adwin: Any = None
 
@@ -189,7 +198,7 @@ class Level:
         state.now.add(block.count, block.total)
         state.alarmed_for += block.count
         state.batch.add(block.count, block.total)
-        if state.batch.count >= BATCH:
+        if state.batch.count >= self._batch:
             state.batches.append(state.batch.take())
             if len(state.batches) > MOST_BATCHES:
                 state.batches.keep(MOST_BATCHES)
@@ -213,7 +222,7 @@ class Level:
         """
         batches = self.state.batches
         # The present stretch is what is judged, and no judge of itself.
-        past = max(LEAST_BATCHES, len(batches) - math.ceil(self.state.now.count / BATCH))
+        past = max(LEAST_BATCHES, len(batches) - math.ceil(self.state.now.count / self._batch))
         means, sizes = np.array(batches.means[:past]), np.array(batches.sizes[:past])
         counts, totals = np.append(0.0, sizes.cumsum()), np.append(0.0, (sizes * means).cumsum())
         found = []
@@ -231,7 +240,7 @@ class Level:
         state = self.state
         if state.spread is None:
             seen = int(state.now.count + state.block.count)
-            return Verdict("none", f"too few observations: {seen:,} of {LEAST_BATCHES * BATCH:,}")
+            return Verdict("none", f"too few observations: {seen:,} of {LEAST_BATCHES * self._batch:,}")
         now = state.now
         if state.alarmed_at is not None:
             return Verdict("alarm", f"it went from {state.reference.mean:.4g} to {state.alarmed_at:.4g}")
@@ -288,7 +297,7 @@ class Level:
             return
         if self._change.better == "steady":
             # What goes on wandering is measured against where it was last, not against where it began.
-            state.reference = past if past.count >= LEAST_OBSERVATIONS else state.reference
+            state.reference = past if past.count >= self._least else state.reference
         elif state.reference.count < FULL_REFERENCE:
             state.reference.add(past.count, past.total)
 
@@ -302,7 +311,7 @@ class Level:
         if state.alarmed_at is not None:
             return self._clear(now)
         lasts = self._lasts(now)
-        if state.reference.count < LEAST_OBSERVATIONS:
+        if state.reference.count < self._least:
             if lasts:
                 state.reference = Sum()
             return []
@@ -326,8 +335,8 @@ class Level:
         before = state.reference.mean
         fallen = worsening((state.alarmed_at or 0.0) - before)
         back = worsening(now.mean - before) < fallen / 2
-        settled = self._lasts(now) and state.alarmed_for >= SETTLED_OBSERVATIONS
-        if not (settled or (back and state.moved and now.count >= BACK_OBSERVATIONS)):
+        settled = self._lasts(now) and state.alarmed_for >= self._settled
+        if not (settled or (back and state.moved and now.count >= self._back)):
             return []
         because = "it is back" if back else "it has settled at a new level"
         finding = Finding("cleared", now.mean, before, self._threshold(now), int(now.count), because)
@@ -340,4 +349,4 @@ class Level:
         return max(self._change.least(reference.mean), STANDARD_ERRORS * error)
 
     def _lasts(self, now: Sum) -> bool:
-        return now.count >= SETTLED_OBSERVATIONS and len(self.state.blocks) >= SETTLED_BLOCKS
+        return now.count >= self._settled and len(self.state.blocks) >= SETTLED_BLOCKS

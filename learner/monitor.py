@@ -50,12 +50,13 @@ class Monitor:
     Args:
         table: of all items; where items stand in it tells how far tastes moved.
         lineage: begins the ids of reports.
+        patience: as of a `Level`.
     """
 
-    def __init__(self, table: ItemTable, lineage: str, seed: int = 0) -> None:
+    def __init__(self, table: ItemTable, lineage: str, seed: int = 0, patience: float = 1.0) -> None:
         self.lineage = lineage
         self._table = table
-        self._watches = {name: Watch(table, seed) for name in table.scenarios}
+        self._watches = {name: Watch(table, seed, patience) for name in table.scenarios}
         self._reports: list[DriftReport] = []
         self._observed: dict[tuple[str, str], Observed] = {}
 

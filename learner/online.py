@@ -100,7 +100,7 @@ class OnlineLearner:
             divided={"trainer": self._trainer, "mixer": self._mixer, "replay": self._replay},
         )
         self.run = Run(self._scenarios)
-        self.monitor = Monitor(self.table, self.run.lineage, learn.seed)
+        self.monitor = Monitor(self.table, self.run.lineage, learn.seed, settings.drift.patience)
         self.examiner = Examiner(self.table, self._models, self.run, sizes.history, learn.recall_window)
         self.hold_out = HoldOut(self.table, self.probes, self.forgetting, self.examiner, learn, sizes.history)
         self._news = News(self.table)

@@ -122,10 +122,10 @@ class Promotion:
             ranking: what was learnt gave for these.
         """
         name = self._table.scenarios[scenario]
+        self.standings[name].meet(examples)
         standing, control = self.standings[name], self._control[name]
         if scenario not in self.good or not standing.takes_turn(self._gate.share):
             return
-        standing.test.met += len(tested)
         voters = [
             place
             for place, at in enumerate(tested.tolist())
@@ -141,14 +141,21 @@ class Promotion:
 
     def verdicts(self) -> dict[str, Verdict]:
         """What can be said of each scenario that is compared; one without a good version yet is to be passed."""
+        return {name: self._verdict(each) for name, each in self.standings.items() if each.learning}
+
+    def _verdict(self, standing: Standing) -> Verdict:
         gate = self._gate
-        return {
-            name: "passed"
-            if each.good is None
-            else each.test.verdict(gate.least_pairs, gate.least_share, gate.margin, gate.error)
-            for name, each in self.standings.items()
-            if each.learning
-        }
+        if standing.good is None:
+            return "passed"
+        verdict = standing.test.verdict(gate.least_pairs, gate.margin, gate.error)
+        # What strangers have taught nobody has judged.
+        return "undecided" if verdict == "passed" and standing.strangers > gate.strangers else verdict
+
+    def is_doubtful(self, name: str) -> bool:
+        """Whether a scenario serves what strangers have taught, though it had a good version before they came."""
+        standing = self.standings[name]
+        served = standing.learning and standing.restores is None and standing.good is not None
+        return served and standing.strangers > self._gate.strangers
 
     def unfit(self, rows: Tensor) -> dict[str, str]:
         """Scenarios whose weights, or vectors of these rows, are no numbers or out of all proportion, and how.

@@ -97,7 +97,7 @@ class ScenarioState(msgspec.Struct, kw_only=True):
 class Watch:
     """The detectors of one scenario."""
 
-    def __init__(self, table: ItemTable, seed: int) -> None:
+    def __init__(self, table: ItemTable, seed: int, patience: float = 1.0) -> None:
         def vectors(rows: Codes, _: Codes) -> Floats:
             found = table.vectors[torch.from_numpy(rows).to(table.vectors.device)]
             return np.asarray(torch.nn.functional.normalize(found, dim=1).double().cpu().numpy())
@@ -107,7 +107,7 @@ class Watch:
             "popularity_shift": Measure(counted, jensen_shannon, 0.05),
             "embedding_shift": Measure(vectors, cosine_distance, 0.02),
         }
-        self.levels = {signal: Level(change) for signal, change in CHANGES.items()}
+        self.levels = {signal: Level(change, patience) for signal, change in CHANGES.items()}
         self.distributions = {signal: Distribution(measure, seed) for signal, measure in measures.items()}
         self.loads = {signal: Load(limit) for signal, limit in LIMITS.items()}
         self._rest = ScenarioState()

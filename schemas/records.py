@@ -34,6 +34,7 @@ class Example(msgspec.Struct, array_like=True):
             from that.
         used: where items may return, those that the user has acted on in this scenario, oldest first. All five are as
             `schemas.packed` packs them.
+        user_since: time of the user's first event, epoch seconds; 0 where nobody remembers.
     """
 
     partition: int
@@ -49,6 +50,7 @@ class Example(msgspec.Struct, array_like=True):
     recommendation_id: str | None = None
     passed_over: str = ""
     used: str = ""
+    user_since: float = 0.0
 
 
 class ItemVector(msgspec.Struct, array_like=True):

@@ -256,13 +256,13 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     least_pairs: Annotated[
         PositiveInt, Meta(description="Examples ranked by both before a version may become good.")
     ] = 200
-    least_share: Annotated[
+    strangers: Annotated[
         Share,
         Meta(
-            description="Share of the examples that must come from known users, and not from our own lists, before a"
-            " version may become good."
+            description="Share of examples of users who came after the good version, above which nothing becomes good"
+            " and an alarm of quality takes the scenario back."
         ),
-    ] = 0.05
+    ] = 0.5
     margin: Annotated[
         float,
         Meta(ge=0, le=1, description="Recall@10 by which it may be lower than the good version's and still pass."),
@@ -283,6 +283,20 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     versions_kept: Annotated[
         PositiveInt, Meta(description="Good versions of a scenario that are kept to roll back to, of growing age.")
     ] = 8
+
+
+class Drift(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a change of a signal is an alarm."""
+
+    patience: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=100,
+            description="Multiplies the observations that are waited for before a level is said to have changed; below"
+            " 1 alarms come sooner, and more of them are false.",
+        ),
+    ] = 1.0
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -336,6 +350,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     learn: Learn = Learn()
     model: Model = Model()
     gate: Gate = Gate()
+    drift: Drift = Drift()
     gateway: Gateway = Gateway()
     metrics: Metrics = Metrics()
     scenarios: Annotated[dict[str, Scenario], Meta(min_length=1)] = msgspec.field(

@@ -107,19 +107,32 @@ class History:
     def series(
         self, scenario: str, signals: Collection[str], since: float, until: float, points: int = MOST_POINTS
     ) -> Stretch:
-        """Signals between two times, at most so many points of each, summed up by the database.
+        """Signals between two times, at most so many points of each, summed up by the database."""
+        return self.series_of([scenario], signals, since, until, points)[scenario]
 
-        Of the resolutions that reach back to `since`, as seen from `until`, the coarsest that is fine enough is read.
+    def series_of(
+        self,
+        scenarios: Collection[str],
+        signals: Collection[str],
+        since: float,
+        until: float,
+        points: int = MOST_POINTS,
+    ) -> dict[str, Stretch]:
+        """The same of several scenarios at once.
+
+        Of the resolutions that still reach back to `since`, as seen from `until`, the coarsest is read whose stretches
+        are no longer than a point.
         """
         at = Series.at
-        reaching = [each for each, kept in RESOLUTIONS.items() if until - since <= kept] or [max(RESOLUTIONS)]
         wanted = max(1.0, (until - since) / points)
-        finest = max((each for each in reaching if each <= wanted), default=reaching[0])
-        seconds = finest * max(1, -(-int(wanted) // finest))
+        reaching = [each for each, kept in RESOLUTIONS.items() if until - since <= kept] or [max(RESOLUTIONS)]
+        read = max((each for each in reaching if each <= wanted), default=min(reaching))
+        seconds = read * max(1, -(-int(wanted) // read))
         bucket = sa.func.floor(at / seconds) if self.engine.dialect.name != "sqlite" else at / seconds
         number = sa.cast(bucket, sa.BigInteger).label("number")
         query = (
             sa.select(
+                Series.scenario,
                 Series.signal,
                 number,
                 sa.func.sum(Series.count).label("observations"),
@@ -128,24 +141,28 @@ class History:
                 sa.func.max(Series.most).label("most"),
             )
             .where(
-                Series.scenario == scenario,
+                Series.scenario.in_(sorted(scenarios)),
                 Series.signal.in_(sorted(signals)),
-                Series.seconds == finest,
+                Series.seconds == read,
                 at >= since - since % seconds,
                 at <= until,
             )
-            .group_by(Series.signal, number)
-            .order_by(Series.signal, number)
+            .group_by(Series.scenario, Series.signal, number)
+            .order_by(Series.scenario, Series.signal, number)
         )
-        found: dict[str, list[Point]] = {name: [] for name in signals}
+        found: dict[str, dict[str, list[Point]]] = {each: {name: [] for name in signals} for each in scenarios}
         with self._reader.connect() as connection:
             for row in connection.execute(query):
                 if row.observations:
                     mean = row.total / row.observations
-                    found[row.signal].append(Point(row.number * seconds, mean, row.least, row.most, row.observations))
-        return Stretch(seconds, {name: each[-points:] for name, each in found.items()})
+                    point = Point(row.number * seconds, mean, row.least, row.most, row.observations)
+                    found[row.scenario][row.signal].append(point)
+        return {
+            scenario: Stretch(seconds, {name: each[-points:] for name, each in of_one.items()})
+            for scenario, of_one in found.items()
+        }
 
-    def newest(self, signals: Collection[str], since: float) -> dict[str, dict[str, Point]]:
+    def newest(self, scenarios: Collection[str], signals: Collection[str], since: float) -> dict[str, dict[str, Point]]:
         """What each signal came to from `since` until now, by scenario; `at` is that of the newest stretch."""
         finest = min(RESOLUTIONS)
         query = (
@@ -158,7 +175,12 @@ class History:
                 sa.func.min(Series.least).label("least"),
                 sa.func.max(Series.most).label("most"),
             )
-            .where(Series.seconds == finest, Series.signal.in_(sorted(signals)), Series.at >= since)
+            .where(
+                Series.scenario.in_(sorted(scenarios)),
+                Series.signal.in_(sorted(signals)),
+                Series.seconds == finest,
+                Series.at >= since,
+            )
             .group_by(Series.scenario, Series.signal)
         )
         found: dict[str, dict[str, Point]] = {}

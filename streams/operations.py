@@ -21,6 +21,7 @@ from schemas.control import Control
 from schemas.records import OtherVersion
 from schemas.reports import DriftReport, Severity
 from schemas.settings import Settings
+from schemas.signals import SIGNALS
 from schemas.tables import Version
 from schemas.times import say_time
 from streams.history import History
@@ -131,6 +132,24 @@ class Operations:
                     f"On {standing.test.pairs} examples that both ranked before learning from them, what was learnt "
                     f"had recall@10 lower by {-standing.test.difference:.3f} than good version {standing.good}.",
                 )
+
+    def doubt(self, reports: Sequence[DriftReport]) -> None:
+        """Take back what strangers have taught, where an alarm says that quality has fallen since they came.
+
+        Whoever sends events from accounts that nobody knows is not asked whether the lists have become better. Where
+        the known users' own tastes shift, learning is the way out, and the gate watches it.
+        """
+        for report in reports:
+            quality = report.signal in SIGNALS and SIGNALS[report.signal].kind == "quality"
+            if report.status != "alarm" or not quality or not self._learner.promotion.is_doubtful(report.scenario):
+                continue
+            share = self._learner.promotion.standings[report.scenario].strangers
+            self._take_back(
+                report.scenario,
+                report.signal,
+                f"{SIGNALS[report.signal].title} has fallen while {share:.0%} of the newest events came from users "
+                "whom its good version cannot have known.",
+            )
 
     def judge(self) -> None:
         """Make good what has passed; called every `gate.seconds`."""

@@ -17,30 +17,32 @@ from confluent_kafka import Consumer, TopicPartition
 
 from schemas.recommendations import Recommendation, decode_recommendation
 from schemas.reports import DriftReport, decode_report
+from schemas.signals import SIGNALS
 from schemas.topics import Topics
+from streams.crawlers import Crawlers
 from streams.simulate import Flood
-from streams.vandals import Vandals
 from streams.world import Shift
 
-MOVED_SHARE = 0.9
+MOVED_SHARE = 1.0
 """Of the users, whose tastes shift."""
 
 FLOOD_ITEMS = 120
-POISON_RATE = 40.0
-"""Events per second that hate what is recommended."""
+POISON_RATE = 100.0
+"""Events per second of crawlers, who look at everything and want nothing."""
 
 WINDOW_SECONDS = 15.0
 REGAINED = 0.5
 """A scenario has recovered once half of the clicks that the shift had cost are back."""
 
 SETTINGS: Mapping[str, str] = {
+    "drift.patience": "0.4",
     "gate.seconds": "10",
     "gate.share": "1.0",
-    "gate.least_pairs": "100",
-    "learn.coalesce_milliseconds": "250",
+    "gate.least_pairs": "50",
+    "learn.coalesce_milliseconds": "500",
     "learn.probe_rows": "100",
 }
-"""A minute's patience is a story's length, so decisions come sooner here."""
+"""Whoever watches a story does not wait as an operator would: what is decided is decided sooner here."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,12 @@ class Script:
     shifted: str = "video"
     flooded: str = "news"
     poisoned: str = "shop"
-    shift_at: float = 75.0
-    flood_at: float = 90.0
-    poison_at: float = 105.0
-    poison_until: float = 165.0
-    end: float = 330.0
-    events_per_second: float = 150.0
+    shift_at: float = 90.0
+    flood_at: float = 100.0
+    poison_at: float = 110.0
+    poison_until: float = 150.0
+    end: float = 360.0
+    events_per_second: float = 100.0
 
     @property
     def shifts(self) -> list[Shift]:
@@ -94,12 +96,12 @@ class Story:
     def __init__(self, broker: str, topics: Topics, script: Script, seed: int) -> None:
         self._script = script
         self._judge = Judge(broker, topics, script)
-        self._vandals = Vandals(broker, topics, script.poisoned, events_per_second=POISON_RATE, seed=seed)
+        self._crawlers = Crawlers(broker, topics, script.poisoned, events_per_second=POISON_RATE, seed=seed)
 
     def play(self, stop: threading.Event) -> None:
-        """Let the vandals act, and end everything when the story has come to its end, one way or another."""
+        """Let the crawlers walk, and end everything when the story has come to its end, one way or another."""
         began = time.monotonic()
-        self._vandals.run(stop, self._script.poison_at, self._script.poison_until)
+        self._crawlers.run(stop, self._script.poison_at, self._script.poison_until)
         while not stop.wait(1.0):
             if self._judge.complete or time.monotonic() - began > self._script.end:
                 stop.set()
@@ -206,7 +208,7 @@ class Judge:
                 _chapter(f"{shifted}: learning wins the clicks back", self._recovered(), script.shift_at),
                 _chapter(f"{flooded}: a flood of new items, which are recommended", self._new_shown, script.flood_at),
                 _chapter(f"{flooded}: the flood is noted", self._noted(flooded, script.flood_at), script.flood_at),
-                _chapter(f"{poisoned}: poisoned events, and it is rolled back by itself", back, script.poison_at),
+                _chapter(f"{poisoned}: crawlers poison it, and it is rolled back by itself", back, script.poison_at),
                 _chapter(f"{poisoned}: the good version is served again", served, script.poison_at),
                 _chapter(f"{poisoned}: what is learnt afterwards is served again", again, script.poison_at),
             ]
@@ -242,11 +244,16 @@ class Judge:
         )
 
     def _noted(self, scenario: str, since: float) -> float | None:
+        """When an input of the scenario was first said to have moved."""
         return next(
             (
                 at
                 for at, report in self._reports
-                if report.scenario == scenario and at >= since and report.signal == "new_items"
+                if report.scenario == scenario
+                and at >= since
+                and report.status == "alarm"
+                and report.signal in SIGNALS
+                and SIGNALS[report.signal].kind == "input"
             ),
             None,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from itertools import islice
@@ -48,6 +49,7 @@ class User(msgspec.Struct, array_like=True):
         event_ids: hashes of the newest event ids, oldest first, 8 bytes each.
         shown: for each scenario the newest list.
         clicked: hashes of the newest clicks, of list and item, oldest first, 8 bytes each.
+        since: time of the first event, epoch seconds; infinite before it.
     """
 
     items: str = ""
@@ -57,6 +59,7 @@ class User(msgspec.Struct, array_like=True):
     event_ids: bytes = b""
     shown: dict[str, Shown] = msgspec.field(default_factory=dict)
     clicked: bytes = b""
+    since: float = math.inf
 
     def excluded(self, scenario: str, repeat: bool) -> str:
         """What must not be recommended in a scenario: all that was acted on, or only the disliked where repeats are."""
@@ -76,6 +79,7 @@ class User(msgspec.Struct, array_like=True):
         Args:
             length: of the history that is kept.
         """
+        self.since = min(self.since, event.time)
         used, disliked = self.used.get(scenario, ""), self.disliked.get(scenario, "")
         if event.weight < 0:
             self.disliked[scenario] = _with(disliked, event.item_id, limits.seen)
@@ -158,6 +162,7 @@ class User(msgspec.Struct, array_like=True):
             recommendation_id=event.recommendation_id,
             passed_over=self.passed_over(event, scenario) if impressions else "",
             used=self.may_return(scenario, repeat),
+            user_since=min(self.since, event.time),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -50,10 +50,14 @@ class Seen:
 
 
 class Watching:
-    """Feeds the monitor of one LEARN with what only the shell can know, and carries out what it says.
+    """Feeds the monitor of one LEARN with what only the shell can know, and passes on what it says.
 
     The monitor belongs to the thread that learns; database and broker are spoken to on another one. Whatever fails
     there is logged and tried again: LEARN goes on.
+
+    Attributes:
+        knows_avalanche: whether its metrics can be had without waiting for them.
+        on_reports: told of reports, once each, on the thread that learns.
     """
 
     def __init__(self, settings: Settings, broker: str, store: Store, learner: OnlineLearner) -> None:
@@ -73,6 +77,8 @@ class Watching:
         self._unwritten: list[Measured] = []
         self._matrices: dict[str, Cells] = {}
         self._pruned_at = 0.0
+        self._told: dict[str, None] = {}
+        self.on_reports: Callable[[Sequence[DriftReport]], None] = lambda _reports: None
         self.knows_avalanche = False
 
     async def run(self, thread: Executor) -> None:
@@ -155,7 +161,10 @@ class Watching:
                         monitor.observe(name, signal, 1, value, now)
         self._tested = set()
         measured = [Measured(each[0], each[1], now, *each[2:]) for each in monitor.take_observed()]
-        return Seen(measured, monitor.reports, matrices)
+        reports = monitor.reports
+        self.on_reports([each for each in reports if each.report_id not in self._told])
+        self._told = dict.fromkeys(each.report_id for each in reports)  # those that are not sent yet come again
+        return Seen(measured, reports, matrices)
 
     # Beside it
 

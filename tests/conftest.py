@@ -88,12 +88,19 @@ def nothing_left_behind() -> Iterator[None]:
         thread.join(GRACE_SECONDS)
     left_threads = [thread.name for thread in new_threads if thread.is_alive()]
     # What an older process has started is its own affair: a supervisor that outlives the test may replace a child.
-    new = [child for child in _children() if child not in processes and processes.isdisjoint(child.parents())]
+    new = [child for child in _children() if child not in processes and processes.isdisjoint(_parents(child))]
     _, alive = psutil.wait_procs(new, timeout=GRACE_SECONDS)
     left_processes = [child.pid for child in alive]
     for child in alive:
         child.kill()
     assert (left_threads, left_processes) == ([], []), "the test left threads or processes behind"
+
+
+def _parents(child: psutil.Process) -> list[psutil.Process]:
+    try:
+        return child.parents()
+    except psutil.NoSuchProcess:
+        return []  # it has ended meanwhile, which the wait for it will find
 
 
 def _children() -> list[psutil.Process]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
@@ -13,7 +13,6 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
 
 from schemas.errors import ExplainedError
 from streams.administration import BrokerUnreachable
@@ -22,13 +21,14 @@ from streams.gateway.calls import CALLS
 from streams.gateway.gateway import Gateway
 from streams.gateway.guard import Guard, allowed_hosts
 from streams.gateway.openapi import public_path
+from streams.gateway.pages import failure_page, page_routes
 from streams.gateway.refusal import Refusal, nearest_to
 
 log = logging.getLogger(__name__)
 
 
-def make_app(gateway: Gateway, pages: Sequence[BaseRoute] = ()) -> Guard:
-    """The whole application; `request.app.state.gateway` is how pages reach what they show."""
+def make_app(gateway: Gateway) -> Guard:
+    """The whole application: the API, and the dashboard's pages."""
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -46,7 +46,7 @@ def make_app(gateway: Gateway, pages: Sequence[BaseRoute] = ()) -> Guard:
         ExplainedError: _explained,
         Exception: _failed,
     }
-    routes = [*(endpoint.route(gateway) for endpoint in CALLS), *pages]
+    routes = [*(endpoint.route(gateway) for endpoint in CALLS), *page_routes(gateway)]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=faults)
     app.state.gateway = gateway
     return Guard(app, allowed_hosts(gateway.settings.gateway))
@@ -63,6 +63,8 @@ async def _not_routed(request: Request, error: HTTPException) -> Response:
         paths = tuple(dict.fromkeys(public_path(call.path) for call in CALLS))
         nearest = nearest_to(path, paths)
         message = f"there is no {path[:200]}; {f'the nearest is {nearest}, and ' if nearest else ''}/api lists all"
+        if "text/html" in request.headers.get("accept", ""):
+            return failure_page(request, status, "There is no page of this address.")
         return Refusal(status, "unknown-path", message, nearest=nearest).response
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "")

@@ -1,4 +1,4 @@
-"""Reading backwards: the newest records of a topic of one partition, a bounded stretch of them at a time."""
+"""Reading backwards: the newest records of a partition, a bounded stretch of them at a time."""
 
 from __future__ import annotations
 
@@ -52,36 +52,43 @@ def no_broker(reason: str) -> Refusal:
     return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "no-broker", message, headers={"Retry-After": "5"})
 
 
-def bounds(consumer: Consumer, topic: str) -> tuple[int, int]:
+def partitions_of(consumer: Consumer, topic: str) -> list[int]:
+    """The partitions of a topic; none where it does not exist."""
+    return sorted(consumer.list_topics(topic, timeout=METADATA_SECONDS).topics[topic].partitions)
+
+
+def bounds(consumer: Consumer, topic: str, partition: int = 0) -> tuple[int, int]:
     """The first offset that is held, and the one after the last."""
     deadline = time.monotonic() + METADATA_SECONDS
     while True:
         try:
-            return consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=METADATA_SECONDS)
+            return consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=METADATA_SECONDS)
         except KafkaException as failure:
             if failure.args[0].code() not in NO_LEADER_YET or time.monotonic() > deadline:
                 raise
             time.sleep(LEADER_PAUSE_SECONDS)
 
 
-def newest_first(consumer: Consumer, topic: str, before: int | None, most: int) -> Iterator[Message]:
+def newest_first(
+    consumer: Consumer, topic: str, before: int | None, most: int, partition: int = 0
+) -> Iterator[Message]:
     """Records before an offset (None: the end), newest first; at most `most` offsets back.
 
     Raises:
         Refusal: 503, if the broker does not give them in time.
     """
-    begin, end = bounds(consumer, topic)
+    begin, end = bounds(consumer, topic, partition)
     upper = end if before is None else min(before, end)
     lowest = max(begin, upper - most)
     while upper > lowest:
         lower = max(lowest, upper - CHUNK_RECORDS)
-        yield from reversed(_between(consumer, topic, lower, upper))
+        yield from reversed(_between(consumer, topic, partition, lower, upper))
         upper = lower
 
 
-def _between(consumer: Consumer, topic: str, lower: int, upper: int) -> list[Message]:
+def _between(consumer: Consumer, topic: str, partition: int, lower: int, upper: int) -> list[Message]:
     """Records from one offset to before another, oldest first; where none lies there is none."""
-    consumer.assign([TopicPartition(topic, 0, lower)])
+    consumer.assign([TopicPartition(topic, partition, lower)])
     found: list[Message] = []
     deadline = time.monotonic() + READ_SECONDS
     while time.monotonic() < deadline:
@@ -99,4 +106,4 @@ def _between(consumer: Consumer, topic: str, lower: int, upper: int) -> list[Mes
         found.append(message)
         if offset == upper - 1:
             return found
-    raise no_broker(f"{topic} could not be read within {READ_SECONDS:.0f} s")
+    raise no_broker(f"{topic} {partition} could not be read within {READ_SECONDS:.0f} s")

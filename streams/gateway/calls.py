@@ -7,7 +7,18 @@ from typing import Any
 
 from starlette.responses import HTMLResponse, Response
 
-from streams.gateway import actions, dead_letters, intake, lookup, openapi, recommending, scenarios, sign_in, system
+from streams.gateway import (
+    actions,
+    dead_letters,
+    intake,
+    latest,
+    lookup,
+    openapi,
+    recommending,
+    scenarios,
+    sign_in,
+    system,
+)
 from streams.gateway.endpoint import Asked, Endpoint, Nothing
 from streams.gateway.gateway import Gateway
 
@@ -45,6 +56,7 @@ CALLS: tuple[Endpoint, ...] = (
     *intake.CALLS,
     *recommending.CALLS,
     *scenarios.CALLS,
+    *latest.CALLS,
     *lookup.CALLS,
     *dead_letters.CALLS,
     *actions.CALLS,

@@ -13,15 +13,14 @@ from schemas.settings import Settings
 from schemas.signals import SIGNALS
 from schemas.tables import Report, Stance
 from schemas.topics import Topics
-from streams.history import History, Point
+from streams.history import RESOLUTIONS, History, Point
 from streams.status import ScenarioStatus, read_scenarios
 from streams.store import Store
 
+TRENDS = ("click_rate", "control_click_rate", "recall@10", "recall@10_popular")
+"""Signals that are compared over time at a glance; of the others only the newest value is read."""
 KEY_SIGNALS = (
-    "click_rate",
-    "control_click_rate",
-    "recall@10",
-    "recall@10_popular",
+    *TRENDS,
     "latency_milliseconds",
     "lag",
     "learning_lag",
@@ -31,10 +30,11 @@ KEY_SIGNALS = (
 )
 NEWEST_SECONDS = 300.0
 """How far back the newest value of a signal is taken over."""
-TREND_POINTS = 48
+TREND_POINTS = 24
+"""Of a day these are hours, which the database holds ready."""
 
-State = Literal["trouble", "watch", "paused", "no data", "good"]
-WORST_FIRST: tuple[State, ...] = ("trouble", "watch", "paused", "no data", "good")
+State = Literal["trouble", "silent", "watch", "paused", "no data", "good"]
+WORST_FIRST: tuple[State, ...] = ("trouble", "silent", "watch", "paused", "no data", "good")
 
 
 class Trend(msgspec.Struct, frozen=True):
@@ -43,12 +43,14 @@ class Trend(msgspec.Struct, frozen=True):
     Attributes:
         value: the mean of the newest five minutes; of the newest point where nothing was measured in them.
         at: when that was, epoch seconds.
+        fresh: whether it was within the newest five minutes.
         mean: over the whole range.
-        points: pairs of epoch seconds and mean, oldest first; each over `seconds` of the overview.
+        points: pairs of epoch seconds and mean, oldest first; each over `seconds` of the overview; of `TRENDS` alone.
     """
 
     value: float | None
     at: float | None
+    fresh: bool
     mean: float | None
     points: list[tuple[float, float]]
 
@@ -90,7 +92,8 @@ class ScenarioSummary(msgspec.Struct, frozen=True):
     """One scenario at a glance.
 
     Attributes:
-        state: `trouble` asks for somebody now, `watch` is worth an eye; then `paused`, `no data` and `good`.
+        state: `trouble` asks for somebody now; `silent` was measured, and is no more; `watch` is worth an eye; then
+            `paused`, `no data` and `good`.
         sentence: what is the matter, for people; `what_to_do`: "" where nothing is to do.
         since: when that began, epoch seconds.
         status: counts, lag and model, as `headstream status` shows them; its `lag` is that of the newest measurement.
@@ -119,20 +122,31 @@ class Overview(msgspec.Struct, frozen=True):
     scenarios: list[ScenarioSummary]
 
 
-def read_overview(settings: Settings, serve: Store, history: History, *, seconds: float) -> Overview:
-    """What the database says of every scenario; trends over the last `seconds`."""
+def read_overview(
+    settings: Settings, serve: Store, history: History, *, seconds: float, only: str | None = None
+) -> Overview:
+    """What the database says of every scenario, or of one alone; trends over the last `seconds`."""
+    names = tuple(settings.scenarios) if only is None else (only,)
     now = time.time()
     since = now - seconds
     statuses, stances = read_scenarios(settings, serve), history.stances()
-    newest = history.newest(KEY_SIGNALS, now - NEWEST_SECONDS)
+    newest = history.newest(names, KEY_SIGNALS, now - NEWEST_SECONDS)
+    silent = history.newest(
+        [name for name in names if name not in newest], KEY_SIGNALS, now - min(RESOLUTIONS.values())
+    )
+    last = {name: max(each.at for each in found.values()) for name, found in silent.items()}
     alarms: dict[str, list[Report]] = {}
     for report in history.open_alarms():
         alarms.setdefault(report.scenario, []).append(report)
+    stretches = history.series_of(names, TRENDS, since, now, TREND_POINTS)
     summaries, stretch_seconds = [], 0
-    for name in settings.scenarios:
-        stretch = history.series(name, KEY_SIGNALS, since, now, TREND_POINTS)
+    for name in names:
+        stretch = stretches[name]
         stretch_seconds = stretch.seconds
-        trends = {signal: _trend(points, newest.get(name, {}).get(signal)) for signal, points in stretch.points.items()}
+        values = newest.get(name, {})
+        trends = {
+            signal: _trend(stretch.points.get(signal, ()), values.get(signal), last.get(name)) for signal in KEY_SIGNALS
+        }
         status = statuses[name]
         if (lag := trends["lag"].value) is not None:
             status["lag"] = int(lag)
@@ -146,12 +160,14 @@ def read_overview(settings: Settings, serve: Store, history: History, *, seconds
     return Overview(now, since, stretch_seconds, summaries)
 
 
-def _trend(points: Sequence[Point], newest: Point | None) -> Trend:
+def _trend(points: Sequence[Point], newest: Point | None, silent_since: float | None) -> Trend:
+    """`silent_since` is when anything of the scenario was measured last, where that is a while ago but still known."""
     last = newest or (points[-1] if points else None)
     observations = sum(each.observations for each in points)
     return Trend(
         value=last.mean if last else None,
-        at=last.at if last else None,
+        at=newest.at if newest else silent_since or (last.at if last else None),
+        fresh=newest is not None,
         mean=sum(each.mean * each.observations for each in points) / observations if observations else None,
         points=[(each.at, each.mean) for each in points],
     )
@@ -210,6 +226,12 @@ def standing_of(stance: Stance) -> Standing:
     return Standing(**fields)
 
 
+_SILENT = (
+    "Where its lag grows, SERVE or LEARN stands still: look whether they run. Where it does not, no events are "
+    "published."
+)
+
+
 def _verdict(
     status: ScenarioStatus,
     stance: Stance | None,
@@ -228,9 +250,11 @@ def _verdict(
     if stance is not None and paused:
         why = f": {stance.reason}" if stance.reason else "."
         return "paused", f"Learning is paused{why}", "Resume it once the reason is gone.", stance.since
-    if status["events"] == 0:
-        return "no data", "No event has come yet.", f"Publish events to {topic}.", None
     measured = [trend.at for trend in signals.values() if trend.at is not None]
+    if status["events"] == 0 and not measured:
+        return "no data", "No event has come yet.", f"Publish events to {topic}.", None
+    if measured and not any(trend.fresh for trend in signals.values()):
+        return "silent", "Nothing is measured any more.", _SILENT, max(measured)
     if status["model"]["age_seconds"] is None:
         return "no data", "No model has been published yet.", "Look whether LEARN runs.", None
     if stance is not None and stance.restores is not None:

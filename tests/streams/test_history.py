@@ -92,7 +92,7 @@ def test_a_chart_of_few_points_reads_few_rows(history: History) -> None:
 def test_the_newest_values_are_told_for_all_scenarios_at_once(history: History) -> None:
     history.add([Measured.one("shop", "lag", START + at, value) for at, value in ((0, 9.0), (100, 1.0), (103, 3.0))])
     history.add([Measured.one("news", "recall@10", START + 100, 0.5), Measured.one("news", "ndcg@10", START, 0.5)])
-    assert history.newest(["lag", "recall@10"], START + 60) == {
+    assert history.newest(["shop", "news"], ["lag", "recall@10"], START + 60) == {
         "shop": {"lag": Point(START + 100, 2.0, 1.0, 3.0, 2.0)},
         "news": {"recall@10": Point(START + 100, 0.5, 0.5, 0.5, 1.0)},
     }
@@ -135,6 +135,21 @@ def test_a_report_that_comes_twice_is_kept_once_and_the_newest_stands_first(hist
     assert [each.report_id for each in history.reports()] == ["news-3", "shop-2", "shop-1"]
     assert [each.report_id for each in history.reports(scenario="shop", since=START + 1)] == ["shop-2"]
     assert [each.report_id for each in history.reports(until=START + 5)] == ["shop-1"]
+
+
+def test_several_scenarios_are_read_at_once(history: History) -> None:
+    history.add([Measured.one(name, "lag", START + 1, 3.0) for name in ("shop", "news")])
+    found = history.series_of(["shop", "news", "new"], ["lag"], START, START + 600)
+    assert {name: len(each.points["lag"]) for name, each in found.items()} == {"shop": 1, "news": 1, "new": 0}
+    assert found["news"] == history.series("news", ["lag"], START, START + 600)
+
+
+def test_few_points_are_read_from_few_rows(history: History) -> None:
+    history.add([Measured.one("shop", "lag", START + number * 60, 1.0) for number in range(24 * 60)])
+    with history.engine.begin() as connection:
+        connection.execute(sa.delete(Series).where(Series.seconds != HOUR))
+    points = history.series("shop", ["lag"], START, START + 24 * HOUR, points=24).points["lag"]
+    assert [each.observations for each in points] == [60.0] * 24
 
 
 def test_versions_stances_and_actions_are_what_was_saved_last(history: History) -> None:

@@ -225,3 +225,11 @@ def test_the_cache_keeps_the_users_used_last(store: Store) -> None:
         cache.keep(cache.rows(cache.load([name])))
     assert len(cache) == 2
     store.close()
+
+
+def test_an_example_says_since_when_its_user_is_known() -> None:
+    user = User()
+    assert user.example(event("a", time=5.0), "shop", 0, 0, repeat=False).user_since == 5.0
+    user.apply(event("a", time=5.0), "shop", LIMITS, 20)
+    user.apply(event("b", time=3.0), "shop", LIMITS, 20)  # late, and all the same the first
+    assert user.example(event("c", time=9.0), "shop", 0, 0, repeat=False).user_since == 3.0
