@@ -40,7 +40,7 @@ TEXT_DIMENSION = 384
 ITEMS_AT_ONCE = 50_000
 ITEMS_OF_A_TOPIC = 250
 USED_SHARE = 0.5
-PARTS = {"rank": "_test", "step": "_train", "mix": "_mix", "count": "_count"}
+PARTS = {"rank": "examiner.test", "step": "_train", "mix": "_mix", "count": "_count"}
 COLUMNS = (*PARTS, "tell")
 PUBLISHED_EVERY = 16
 
@@ -83,7 +83,7 @@ class Rig:
         """Median milliseconds of each part of a step, what they come to, and the most memory until then."""
         learner = self.taught(items)
         shortlists = Shortlists(learner.table, Index())
-        learner.search_of = shortlists.search_of
+        learner.examiner.search_of = shortlists.search_of
         shortlists.tell(range(1, items + 1))
         while any(index.due for index in shortlists.indexes):
             time.sleep(0.1)
@@ -91,7 +91,7 @@ class Rig:
         with timed(learner, spent):
             for number in range(self.steps):
                 learner.learn(SCENARIOS[number % len(SCENARIOS)], self.examples(items, number))
-                if number % PUBLISHED_EVERY == PUBLISHED_EVERY - 1 and (publication := learner.publish()):
+                if number % PUBLISHED_EVERY == PUBLISHED_EVERY - 1 and (publication := learner.versions.publish()):
                     told = publication.vectors.rows
                     stopwatch(shortlists.tell, spent["tell"])(told)
         shortlists.close()
@@ -177,11 +177,19 @@ class Rig:
 @contextmanager
 def timed(learner: OnlineLearner, spent: dict[str, list[float]]) -> Iterator[None]:
     """Note the seconds of each part of learning."""
-    for part, name in PARTS.items():
-        setattr(learner, name, stopwatch(getattr(learner, name), spent[part]))
+    for part, path in PARTS.items():
+        owner, name = owner_of(learner, path)
+        setattr(owner, name, stopwatch(getattr(owner, name), spent[part]))
     yield
-    for name in PARTS.values():
-        delattr(learner, name)
+    for path in PARTS.values():
+        owner, name = owner_of(learner, path)
+        delattr(owner, name)
+
+
+def owner_of(learner: OnlineLearner, path: str) -> tuple[Any, str]:
+    """Whose attribute a part is, and its name."""
+    owner, _, name = path.rpartition(".")
+    return (getattr(learner, owner) if owner else learner), name
 
 
 def stopwatch(call: Callable[..., Any], seconds: list[float]) -> Callable[..., Any]:

@@ -287,7 +287,7 @@ class _Classroom:
         if not refusals:
             return
         at, rows = np.array(refusals, np.int64).T
-        ranking = self._learner.rank(exam.scenario, exam.lessons.asked.take(torch.from_numpy(at)))
+        ranking = self._learner.examiner.rank(exam.scenario, exam.lessons.asked.take(torch.from_numpy(at)))
         for name, lists in self._lists(ranking).items():
             self.marks[name].refused.append(places_in(lists.numpy(), rows))
         for name, rival in self._rivals.items():
@@ -339,7 +339,7 @@ class _Classroom:
 
     def _test_retention(self, block: Block) -> None:
         """Let the student and its rivals rank all probe sets, from which none of them ever learns."""
-        recalls = self._probes.test(lambda scenario, batch: self._lists(self._learner.rank(scenario, batch)))
+        recalls = self._probes.test(lambda scenario, batch: self._lists(self._learner.examiner.rank(scenario, batch)))
         for name, rival in self._rivals.items():
             recalls[name] = {key: self._rival_recall(rival, quiz) for key, quiz in self._quizzes.items()}
         for name, found in recalls.items():

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -15,27 +13,26 @@ from torch import Tensor
 from learner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from learner.consolidation import Consolidation
 from learner.exam import Exam
+from learner.examiner import Examiner
 from learner.facts import Facts, made_for
 from learner.forgetting import Forgetting
-from learner.gate import Verdict
-from learner.hold_out import Placed, divide
+from learner.hold_out import HoldOut, Placed
 from learner.items import ItemTable, TableFull
 from learner.lessons import Lessons, as_lessons
 from learner.mixer import Mixer, MixerTrainer
 from learner.monitor import Monitor
-from learner.outcomes import DEPTH
 from learner.parts import Parts
 from learner.probes import Probes
-from learner.progress import Progress
 from learner.projection import Projection
-from learner.promotion import Earlier, Promotion, UnknownScenario
-from learner.publication import Described, News, Publication, Stand, weights_of
-from learner.ranking import Batch, Candidates, Clocks, Ranking, ScenarioModel, Search, find, order
+from learner.promotion import Promotion
+from learner.publication import News
+from learner.ranking import Candidates, ScenarioModel
 from learner.replay import Replay, TrainingBatch, user_hash
-from learner.shelf import search_shelf
+from learner.run import Run
 from learner.strategy import MakeStrategy, PlainStrategy, Strategy
 from learner.texts import ItemTexts
 from learner.training import Trainer
+from learner.versions import Versions
 from schemas.items import Item
 from schemas.records import Example, ItemVector
 from schemas.settings import Settings
@@ -47,16 +44,15 @@ class OnlineLearner:
 
     Attributes:
         table: all items, with vectors, neighbours and popularity.
-        monitor: watches the signals of every scenario; who gives it exams decides whether it has any.
-        probes: what was held out of the stream; `probes.test` with `rank` says how much of it is still known.
-        forgetting: what such tests found, over time.
-        lineage: names this run of learning; a checkpoint carries it on.
-        step: gradient steps taken.
-        skipped_steps: gradient steps that were not taken because the loss was not finite.
-        left_out: items that got no row because the table is full.
-        learns_tower: whether trunk, heads and item vectors learn; mixer and counters always do.
-        search_of: gives the search for the scenario of a number; at first one that looks at all it may recommend.
+        run: how far learning has come.
+        examiner: ranks as serving would.
+        probes: what was held out of the stream, to be asked again and again.
+        forgetting: what came of asking, over time.
+        hold_out: what fills the probes, and asks them.
         promotion: how each scenario stands to its good version.
+        versions: what is published, and what becomes of it.
+        monitor: watches the signals of every scenario; who gives it exams decides whether it has any.
+        learns_tower: whether trunk, heads and item vectors learn; mixer and counters always do.
         on_exam: told of each micro-batch, less what is held out of it, when it was tested and before it is learnt.
     """
 
@@ -76,10 +72,8 @@ class OnlineLearner:
         self._settings = settings
         self._made_for = made_for(settings, encoder_dimension)
         self._device = device
-        self._wall_clock = wall_clock
         self._scenarios = tuple(settings.scenarios)
         self._number = {name: number for number, name in enumerate(self._scenarios)}
-        self._topics = Topics(settings)
         self._generator = torch.Generator().manual_seed(learn.seed)
         self.table = ItemTable(self._scenarios, sizes, device)
         self._projection = Projection(encoder_dimension, sizes.dimension, self._generator, device)
@@ -105,29 +99,27 @@ class OnlineLearner:
             },
             divided={"trainer": self._trainer, "mixer": self._mixer, "replay": self._replay},
         )
-        self.promotion = self._promotion()
-        self.adopt(PlainStrategy)
+        self.run = Run(self._scenarios)
+        self.monitor = Monitor(self.table, self.run.lineage, learn.seed, settings.drift.patience)
+        self.examiner = Examiner(self.table, self._models, self.run, sizes.history, learn.recall_window)
+        self.hold_out = HoldOut(self.table, self.probes, self.forgetting, self.examiner, learn, sizes.history)
         self._news = News(self.table)
-        self._clock = 0.0
-        self._progress = {name: Progress() for name in self._scenarios}
-        self.lineage = str(uuid.uuid4())
-        self.monitor = Monitor(self.table, self.lineage, learn.seed, settings.drift.patience)
-        self.step = 0
-        self.skipped_steps = 0
-        self.left_out = 0
+        self.promotion = Promotion(
+            settings, self.table, self._models, self._texts, self._trainer, self._replay, self._parts
+        )
+        self.versions = Versions(
+            self.table,
+            self.run,
+            self.promotion,
+            self._news,
+            Topics(settings),
+            self._made_for,
+            settings.gate.least_pairs,
+            wall_clock,
+        )
+        self.adopt(PlainStrategy)
         self.learns_tower = True
         self.on_exam: Callable[[Exam], None] | None = None
-        self.search_of: Callable[[int], Search] = partial(search_shelf, self.table)
-
-    @property
-    def recall(self) -> dict[str, float | None]:
-        """Prequential recall@10 of each scenario's recent examples; None before the first."""
-        return {name: progress.recall for name, progress in self._progress.items()}
-
-    @property
-    def examples(self) -> dict[str, int]:
-        """How many each scenario has learnt from."""
-        return {name: progress.examples for name, progress in self._progress.items()}
 
     @property
     def remembered(self) -> dict[str, int]:
@@ -141,17 +133,6 @@ class OnlineLearner:
             replay=self._replay,
             replayed=self._settings.learn.replay_batch,
             generator=self._generator,
-        )
-
-    def _promotion(self) -> Promotion:
-        return Promotion(
-            self._settings,
-            self.table,
-            self._models,
-            self._texts,
-            self._trainer,
-            self._replay,
-            self._parts,
         )
 
     # Items
@@ -217,7 +198,7 @@ class OnlineLearner:
         Returns:
             How many were new.
         """
-        new = self._progress[scenario].unlearnt(examples)
+        new = self.run.progress[scenario].unlearnt(examples)
         size = self._settings.learn.micro_batch
         for start in range(0, len(new), size):
             self._learn_batch(self._number[scenario], new[start : start + size])
@@ -230,11 +211,13 @@ class OnlineLearner:
         """
         name = self._scenarios[scenario]
         targets = [self._row(example.item_id) for example in examples]
-        placed = self._hold_out(scenario, [pair for pair in zip(examples, targets, strict=True) if pair[1]])
+        placed: Sequence[Placed] = [pair for pair in zip(examples, targets, strict=True) if pair[1]]
+        if self.promotion.standings[name].learning:  # what is not learnt is not forgotten either
+            placed = self.hold_out.take(scenario, placed)
         if placed:
             impressions = self._settings.scenarios[name].impressions
             lessons = as_lessons(self.table, scenario, placed, self._settings.model.history, impressions)
-            candidates, tested, ranking = self._test(scenario, lessons)
+            candidates, tested, ranking = self.examiner.test(scenario, lessons)
             if self.on_exam is not None:
                 self.on_exam(Exam(scenario, [each for each, _ in placed], lessons, tested, ranking))
             if ranking is not None:
@@ -244,103 +227,13 @@ class OnlineLearner:
                 if candidates is not None:
                     self._mix(scenario, candidates, lessons.batch.target[tested])
                 self._count(scenario, lessons.batch)
-        self._progress[name].mark(examples)
+        self.run.progress[name].mark(examples)
         self._news.weights |= not self.promotion.standings[name].learning  # how far it is, and how well, is news too
 
     def _learn_from(self, placed: Sequence[Placed], lessons: Lessons) -> None:
         if self.learns_tower:
             both = TrainingBatch.joined([lessons.batch, lessons.passed_over])
             self._train(both, [user_hash(example.user_id) for example, _ in placed])
-
-    def _hold_out(self, scenario: int, placed: Sequence[Placed]) -> Sequence[Placed]:
-        """Test a share of the examples and keep it for the window's probe set; returns the others.
-
-        No part learns from that share: neither weights nor replay, mixer or counters. Histories of later examples hold
-        its items, as serving's do. While learning is paused nothing is held out: what is not learnt is not forgotten.
-        """
-        learn, name, learnt, start = self._settings.learn, self._scenarios[scenario], [], 0
-        if not self.promotion.standings[name].learning:
-            return placed
-        course = self.forgetting.courses[name]
-        for count in course.stretches(len(placed), learn.probe_window):
-            some, start = placed[start : start + count], start + count
-            key = (scenario, course.present)
-            room = learn.probe_rows - self.probes.size(key)
-            held, others = divide(some, self.table.eligible[scenario], room, name, learn.probe_share, learn.seed)
-            learnt += others
-            if held:
-                lessons = as_lessons(self.table, scenario, held, self._settings.model.history)
-                self._test(scenario, lessons)
-                self.probes.hold(key, lessons, [user_hash(example.user_id) for example, _ in held])
-                course.hold([example.time for example, _ in held])
-                self._merge_windows(scenario)
-        return learnt
-
-    def _merge_windows(self, scenario: int) -> None:
-        """Let the neighbours that are to be one become one, if there are too many windows."""
-        learn, name = self._settings.learn, self._scenarios[scenario]
-        course = self.forgetting.courses[name]
-        while len(course.windows) > learn.probe_windows:
-            older, newer = course.neighbours()
-            drawn = torch.Generator().manual_seed(user_hash(f"{learn.seed}:{name}:{older}:{newer}") % 2**63)
-            self.probes.merge((scenario, older), (scenario, newer), learn.probe_rows, drawn)
-            course.merge(older, newer)
-
-    def test_probes(self, now: float) -> str | None:
-        """Test one scenario on its probe sets, the one that has waited longest; returns its name, None if none has any.
-
-        One at a time: all of them would keep those who wait for what is learnt waiting.
-
-        Args:
-            now: epoch seconds.
-        """
-        held = {self._scenarios[scenario] for scenario, _ in self.probes.keys}
-        if not held:
-            return None
-        name = min(sorted(held), key=lambda each: self.forgetting.courses[each].last_test)
-        scenario = self._number[name]
-        found = self.probes.test(lambda number, asked: {"served": self.rank(number, asked).rows}, scenario)
-        recalls = {window: recall for (_, window), recall in found["served"].items()}
-        sizes = {window: self.probes.size((scenario, window)) for window in recalls}
-        self.forgetting.courses[name].add(now, recalls, sizes)
-        return name
-
-    def examine(self, scenario: str, examples: Sequence[Example]) -> Exam | None:
-        """Test on the examples and learn nothing; None if no item of theirs is known."""
-        rows = self.table.rows([example.item_id for example in examples])
-        placed = [(example, row) for example, row in zip(examples, rows, strict=True) if row]
-        if not placed:
-            return None
-        number = self._number[scenario]
-        lessons = as_lessons(self.table, number, placed, self._settings.model.history)
-        _, tested, ranking = self._rank(number, lessons)
-        return Exam(number, [each for each, _ in placed], lessons, tested, ranking)
-
-    def _test(self, scenario: int, lessons: Lessons) -> tuple[Candidates | None, Tensor, Ranking | None]:
-        """Rank as serving would have, and note whether the item was near the top."""
-        candidates, tested, ranking = self._rank(scenario, lessons)
-        if ranking is not None:
-            hit = (ranking.rows[:, :DEPTH] == lessons.batch.target[tested, None]).any(1)
-            self._progress[self._scenarios[scenario]].note(hit.tolist(), self._settings.learn.recall_window)
-        return candidates, tested, ranking
-
-    def _rank(self, scenario: int, lessons: Lessons) -> tuple[Candidates | None, Tensor, Ranking | None]:
-        """Rank as serving would have, for the examples that can be a test."""
-        tested = lessons.testable.nonzero().flatten()
-        if len(tested) == 0:
-            return None, tested, None
-        asked = lessons.asked
-        candidates = self._find(scenario, asked.take(tested))
-        return candidates, tested, order(self._models[scenario], candidates)
-
-    def rank(self, scenario: int, questions: Batch) -> Ranking:
-        """What would be served in the scenario of this number; changes nothing."""
-        return order(self._models[scenario], self._find(scenario, questions))
-
-    def _find(self, scenario: int, questions: Batch) -> Candidates:
-        clocks = Clocks(self._clock, self._progress[self._scenarios[scenario]].clock)
-        search = self.search_of(scenario)
-        return find(self._models[scenario], self.table, scenario, clocks, questions, search, minimum=DEPTH)
 
     def rehearse(self, batch: TrainingBatch, epochs: int) -> None:
         """Let the tower learn again from examples that it has met, `epochs` times, each time in another order."""
@@ -349,7 +242,7 @@ class OnlineLearner:
             order = torch.randperm(len(batch), generator=self._generator).to(self._device)
             for start in range(0, len(batch), 2 * size):
                 part = batch.take(order[start : start + 2 * size])
-                self.step += self._trainer.step(part, len(part))
+                self.run.step += self._trainer.step(part, len(part))
                 self._news.suspect(self._trainer.tower.leaves.rows)
         self._news.weights = True
 
@@ -364,7 +257,7 @@ class OnlineLearner:
         """Take some steps of it; returns whether that was all, and a new generation of item vectors is there."""
         before = consolidation.done
         self._news.suspect(consolidation.advance(steps))
-        self.step += consolidation.done - before
+        self.run.step += consolidation.done - before
         self._news.weights = True
         if consolidation.done < consolidation.steps:
             return False
@@ -376,30 +269,19 @@ class OnlineLearner:
         """How many consolidations there were."""
         return self._projection.generation
 
-    def begin_stream(self) -> None:
-        """Call what was learnt so far the past: no offset, count or recall of it is part of the stream that begins."""
-        for progress in self._progress.values():
-            progress.begin_stream()
-
-    def succeed(self, earlier: Checkpoint) -> None:
-        """Take another learner's place in its stream: what it has learnt from is past here too, its counts go on."""
-        for name, progress in Facts.read(earlier.facts, {}).progress.items():
-            if name in self._progress:
-                self._progress[name].succeed(progress)
-
     def _train(self, batch: TrainingBatch, users: Sequence[int]) -> None:
-        if self.step == 0:
+        if self.run.step == 0:
             self._texts.settle()
             self._news.suspect(torch.arange(self.table.allocated, device=self._device))
         learnt = self._strategy.train(batch, users)
-        self.step += learnt
-        self.skipped_steps += not learnt
+        self.run.step += learnt
+        self.run.skipped_steps += not learnt
         self._news.weights |= learnt
         self._news.suspect(self._trainer.tower.leaves.rows)
 
     def _mix(self, scenario: int, candidates: Candidates, target: Tensor) -> None:
         learnt = self._mixer.step(candidates.features, candidates.rows, target, scenario)
-        self.skipped_steps += not learnt
+        self.run.skipped_steps += not learnt
 
     def _count(self, scenario: int, batch: TrainingBatch) -> None:
         """Uses count towards popularity and co-visitation; dislikes do not."""
@@ -407,112 +289,21 @@ class OnlineLearner:
         history, target = batch.history[liked], batch.target[liked]
         if len(target) == 0:
             return
-        progress = self._progress[self._scenarios[scenario]]
-        self.table.popularity.update(scenario, target, progress.clock)
-        self._clock += len(target)
-        progress.clock += len(target)
+        name = self._scenarios[scenario]
+        self.table.popularity.update(scenario, target, self.run.progress[name].clock)
+        self.run.count(name, len(target))
         own = history == target[:, None]
-        self._news.touch(self.table.covisitation.update(history.masked_fill(own, 0).cpu(), target.cpu(), self._clock))
+        self._news.touch(
+            self.table.covisitation.update(history.masked_fill(own, 0).cpu(), target.cpu(), self.run.clock)
+        )
         self._news.weights = True
 
     def _row(self, item_id: str) -> int:
         try:
             return self.table.add(item_id)
         except TableFull:
-            self.left_out += 1
+            self.run.left_out += 1
             return 0
-
-    # Publishing
-
-    def publish(self) -> Publication | None:
-        """What is news since the last publication; None if nothing is."""
-        held = frozenset(self.promotion.good.owned().tolist())
-        rows = [row for row in self._news.changed() if row not in held]
-        return self._publication(rows) if rows or self._news.weights else None
-
-    def republish(self) -> Publication:
-        """Everything, for readers that may have none of it."""
-        return self._publication(list(self.table.row_of.values()))
-
-    def verdicts(self) -> dict[str, Verdict]:
-        """What the gate says of each scenario that is learning."""
-        least = self._settings.gate.least_pairs
-        return {
-            name: "undecided" if verdict == "passed" and self._progress[name].tested < least else verdict
-            for name, verdict in self.promotion.verdicts(self._progress).items()
-        }
-
-    def unfit(self) -> dict[str, str]:
-        """Scenarios of which something must not be published, and what."""
-        return self.promotion.unfit(self._news.suspected())
-
-    def figures(self, name: str) -> dict[str, float]:
-        """Numbers by which people tell versions of a scenario apart."""
-        progress = self._progress[name]
-        recall = {} if progress.recall is None else {"recall@10": progress.recall}
-        return {**recall, "examples": progress.examples, "tested": progress.tested, "hits": progress.hits}
-
-    def pause(self, name: str) -> None:
-        """Test on this scenario's examples and learn nothing from them."""
-        self.promotion.pause(name, self._progress[name].through)
-
-    def resume(self, name: str) -> None:
-        """Learn from this scenario's examples again, from the next one on."""
-        self.promotion.resume(name)
-
-    def promote(self, name: str) -> int:
-        """Take what a scenario has learnt for its good version, and serve it; returns that version's number."""
-        number, progress = self._number[name], self._progress[name]
-        if number in self.promotion.good.held:
-            self._news.touch(self.table.eligible[number].nonzero().flatten())
-            self._news.weights = True
-        self.promotion.promote(name, progress, Clocks(self._clock, progress.clock))
-        return progress.version
-
-    def adopt_good(self, name: str, checkpoint: Checkpoint) -> None:
-        """After a `restore`: what the scenario's standing calls its good version is in this checkpoint.
-
-        Raises:
-            CheckpointMismatch, OtherVersion: as `restore`.
-        """
-        self.promotion.adopt(name, self._earlier(name, checkpoint))
-
-    def roll_back(self, name: str, checkpoint: Checkpoint, version: int, *, learning: bool) -> Publication:
-        """Go back to an earlier version of one scenario, which is served until another one is promoted.
-
-        Args:
-            checkpoint: of this lineage, that holds the version.
-            version: its number.
-            learning: whether to learn on from there.
-
-        Returns:
-            What is to be published, so that it is served.
-
-        Raises:
-            CheckpointMismatch, OtherVersion: as `restore`; nothing has changed then.
-            UnknownScenario: the checkpoint knows nothing of the scenario; nothing has changed then.
-        """
-        earlier = self._earlier(name, checkpoint)
-        rows = self.promotion.roll_back(name, earlier, version, learning=learning)
-        self._progress[name].clock = earlier.progress.clock
-        return self._publication([row for row in rows.tolist() if self.table.id_of[row] is not None])
-
-    def _earlier(self, name: str, checkpoint: Checkpoint) -> Earlier:
-        facts = Facts.read(checkpoint.facts, self._made_for)
-        if name not in facts.progress:
-            raise UnknownScenario(name, facts.scenarios)
-        return Earlier(checkpoint, facts, name)
-
-    def _publication(self, rows: list[int]) -> Publication:
-        self._news.tell(rows)
-        self._news.weights = False
-        for progress in self._progress.values():
-            progress.version += 1
-        stand = Stand(self.lineage, self.step, self._wall_clock())
-        served = self.promotion.served(self._clock, self._progress)
-        return Publication(
-            Described(self.promotion.good, rows), weights_of(self._progress, served, self._topics, stand)
-        )
 
     # Checkpoints
 
@@ -538,12 +329,12 @@ class OnlineLearner:
         facts = Facts(
             made_for=self._made_for,
             names=self.table.names(),
-            clock=self._clock,
-            progress=self._progress,
-            lineage=self.lineage,
-            step=self.step,
-            skipped_steps=self.skipped_steps,
-            left_out=self.left_out,
+            clock=self.run.clock,
+            progress=self.run.progress,
+            lineage=self.run.lineage,
+            step=self.run.step,
+            skipped_steps=self.run.skipped_steps,
+            left_out=self.run.left_out,
             standings=self.promotion.standings,
             extra=dict(extra),
             drift=self.monitor.state,
@@ -552,7 +343,7 @@ class OnlineLearner:
         return Checkpoint(tensors, msgspec.to_builtins(facts, str_keys=True))
 
     def restore(self, folder: Path) -> Facts:
-        """Go on from a checkpoint; everything is news after that, so `republish`.
+        """Go on from a checkpoint; everything is news after that, so `versions.republish`.
 
         It may have been made with other scenarios: those that stay go on, and new ones begin with what all share.
 
@@ -571,17 +362,8 @@ class OnlineLearner:
         facts = Facts.read(checkpoint.facts, self._made_for)
         self._parts.load(checkpoint.tensors, facts.names, facts.scenarios)
         self._generator.set_state(checkpoint.tensors["generator"])
-        self._news = News(self.table)
-        self._news.weights = True
-        self._clock = facts.clock
-        self._progress = {name: facts.progress.get(name, Progress()) for name in self._scenarios}
-        self.lineage = self.monitor.lineage = facts.lineage
+        self.run.load(facts)
+        self.monitor.lineage = facts.lineage
         self.monitor.load(facts.drift)
-        self.step = facts.step
-        self.skipped_steps = facts.skipped_steps
-        self.left_out = facts.left_out
-        self.promotion = self._promotion()
-        self.promotion.standings.update(
-            {name: each for name, each in facts.standings.items() if name in self.promotion.standings}
-        )
+        self.versions.load(facts.standings)
         return facts

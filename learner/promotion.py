@@ -102,8 +102,12 @@ class Promotion:
         self._trainer = trainer
         self._replay = replay
         self._parts = parts
-        self.good = GoodVersions(table, settings.model)
-        self.standings = {name: Standing() for name in table.scenarios}
+        self.load({})
+
+    def load(self, standings: Mapping[str, Standing]) -> None:
+        """Begin from these standings, as far as they are of the present scenarios; no good version is known yet."""
+        self.good = GoodVersions(self._table, self._sizes)
+        self.standings = {name: standings.get(name, Standing()) for name in self._table.scenarios}
 
     # What the gate sees
 

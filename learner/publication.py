@@ -120,11 +120,16 @@ class News:
 
     def __init__(self, table: ItemTable) -> None:
         self._table = table
+        self.weights = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Nothing was published of any item."""
+        table = self._table
         self._vectors = torch.zeros_like(table.vectors)
         self._bias = torch.zeros_like(table.bias)
         self._told = torch.zeros(table.allocated, dtype=torch.bool, device=table.vectors.device)
         self._suspected = torch.ones_like(self._told)
-        self.weights = False
 
     def suspect(self, rows: Tensor) -> None:
         """The vectors or biases of these items may have moved; (n,), int64."""

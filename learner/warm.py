@@ -121,7 +121,7 @@ def warm_up(
         batches.clear()
         best = _rehearse(learner, rehearsed, newest, schedule, generator, audience, validations)
     learnt += _learn(learner, newest, NEWEST, audience)
-    learner.begin_stream()
+    learner.run.begin_stream()
     return WarmStart(learnt, validations, best, audience.stop())
 
 
@@ -193,7 +193,7 @@ def _validate(
             if audience.stop():
                 return None
             some = group[start : start + EXAMINED_AT_ONCE]
-            exam = learner.examine(scenario, some)
+            exam = learner.examiner.examine(scenario, some)
             tested[scenario] += 0 if exam is None else len(exam.tested)
             hits[scenario] += 0 if exam is None else _hits(exam)
             done += len(some)

@@ -32,8 +32,8 @@ class LearnMetrics:
         self._store = store
         self._history = History(store.engine)
         self._lag = Lag(broker, store, {name: topics.examples(name) for name in settings.scenarios}, partitions=1)
-        self._examples: Mapping[str, int] = learner.examples
-        self._steps, self._skipped = learner.step, learner.skipped_steps
+        self._examples: Mapping[str, int] = learner.run.examples
+        self._steps, self._skipped = learner.run.step, learner.run.skipped_steps
 
     async def run(self, thread: Executor) -> None:
         """Go on for ever; what cannot be asked is logged, and stays as it was."""
@@ -46,15 +46,15 @@ class LearnMetrics:
     def look(self) -> None:
         """At the learner. It may have gone back to an earlier state since: what it counts is then not counted again."""
         learner = self._learner
-        examples, steps, skipped = learner.examples, learner.step, learner.skipped_steps
+        examples, steps, skipped = learner.run.examples, learner.run.step, learner.run.skipped_steps
         for name, count in examples.items():
             metrics.examples.labels(name).inc(max(0, count - self._examples[name]))
             metrics.replay_rows.labels(name).set(learner.remembered[name])
-            if (recall := learner.recall[name]) is not None:
+            if (recall := learner.run.recall[name]) is not None:
                 metrics.recall.labels(name).set(recall)
         metrics.steps.inc(max(0, steps - self._steps))
         metrics.skipped_steps.inc(max(0, skipped - self._skipped))
-        metrics.items_left_out.set(learner.left_out)
+        metrics.items_left_out.set(learner.run.left_out)
         self._examples, self._steps, self._skipped = examples, steps, skipped
 
     def ask(self) -> None:

@@ -101,7 +101,7 @@ class Operations:
                 continue
             try:
                 folder = self._folder(self._version(name, standing.good))
-                self._learner.adopt_good(name, read_checkpoint(folder))
+                self._learner.versions.adopt_good(name, read_checkpoint(folder))
             except (Refusal, DamagedCheckpoint, CheckpointMismatch, UnknownScenario, OtherVersion) as error:
                 log.error("%s: good version %d is gone, what is learnt is served: %s", name, standing.good, error)
                 standing.good = standing.restores = None
@@ -111,19 +111,19 @@ class Operations:
 
     def publish_news(self) -> bool:
         """Publish what is news, but not weights that are out of all proportion; returns whether all was in order."""
-        unfit = self._learner.unfit()
+        unfit = self._learner.versions.unfit()
         for name, reason in unfit.items():
             self._take_back(name, "weights", f"What it had learnt must not be published: {reason}.")
-        if unfit and self._learner.unfit():
+        if unfit and self._learner.versions.unfit():
             return False  # nothing to go back to: what was published last is served on
-        publication = self._learner.publish()
+        publication = self._learner.versions.publish()
         if publication is not None:
             self._publish(publication)
         return True
 
     def heed(self) -> None:
         """Roll back what is worse than its good version."""
-        for name, verdict in self._learner.verdicts().items():
+        for name, verdict in self._learner.versions.verdicts().items():
             if verdict == "worse":
                 standing = self._learner.promotion.standings[name]
                 self._take_back(
@@ -153,7 +153,7 @@ class Operations:
 
     def judge(self) -> None:
         """Make good what has passed; called every `gate.seconds`."""
-        passed = [name for name, verdict in self._learner.verdicts().items() if verdict == "passed"]
+        passed = [name for name, verdict in self._learner.versions.verdicts().items() if verdict == "passed"]
         if not passed:
             return
         if not self.publish_news():  # what becomes good is a version that was served, or could have been
@@ -199,7 +199,7 @@ class Operations:
             return
         # Nothing to go back to: what is served stays as it is, and nothing is learnt that nobody may see.
         if standing.learning:
-            self._learner.pause(name)
+            self._learner.versions.pause(name)
             standing.since, standing.reason = self._clock(), reason
             reason = f"{reason} No version is kept to go back to; learning is paused until a person resumes it."
             self._reporter.say([self._report(name, signal, "paused", "page", reason, "pause")])
@@ -261,7 +261,7 @@ class Operations:
             wanted = order.action == "resume"
             if standing.learning == wanted:
                 return f"Learning was {'on' if wanted else 'paused'} already."
-            (self._learner.resume if wanted else self._learner.pause)(name)
+            (self._learner.versions.resume if wanted else self._learner.versions.pause)(name)
             standing.since, standing.reason = self._clock(), order.reason
             served = "" if standing.restores is None else f" Version {standing.restores} is served until it has passed."
             return f"Learning goes on.{served}" if wanted else "Learning is paused; what is served stays as it is."
@@ -306,7 +306,7 @@ class Operations:
 
     def _promote(self, name: str, reason: str) -> int:
         held = self._learner.promotion.standings[name].restores is not None
-        version = self._learner.promote(name)
+        version = self._learner.versions.promote(name)
         standing = self._learner.promotion.standings[name]
         standing.since, standing.reason = self._clock(), reason
         if held:
@@ -315,7 +315,7 @@ class Operations:
 
     def _roll_back(self, name: str, version: Version, *, learning: bool, reason: str) -> None:
         checkpoint = read_checkpoint(self._folder(version))
-        self._publish(self._learner.roll_back(name, checkpoint, version.version, learning=learning))
+        self._publish(self._learner.versions.roll_back(name, checkpoint, version.version, learning=learning))
         standing = self._learner.promotion.standings[name]
         standing.since, standing.reason = self._clock(), reason
 
@@ -336,7 +336,7 @@ class Operations:
             kept = self._history.versions(name)
         except DBAPIError as error:
             raise Refusal(f"the database does not answer: {str(error.orig).splitlines()[0]}") from None
-        return [each for each in kept if each.lineage == self._learner.lineage]
+        return [each for each in kept if each.lineage == self._learner.run.lineage]
 
     def _folder(self, version: Version) -> Path:
         for checkpoint in self._store.checkpoints():
@@ -363,7 +363,7 @@ class Operations:
         now = self._clock()
         facts = {"value": None, "reference": None, "threshold": None, "window": 0, **numbers}
         return DriftReport(
-            report_id=f"{self._learner.lineage}:{name}:{status}:{round(now * 1000)}",
+            report_id=f"{self._learner.run.lineage}:{name}:{status}:{round(now * 1000)}",
             scenario=name,
             signal=signal,
             status=status,

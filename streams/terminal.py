@@ -1,11 +1,12 @@
-"""What the commands of a terminal share: consoles, common options, settings, errors in a sentence, and Ctrl-C."""
+"""What the commands of a terminal share: consoles, options, settings, errors in a sentence, steps, and Ctrl-C."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -56,6 +57,16 @@ def read_settings(
     if broker is not None:
         overrides["kafka.broker"] = broker
     return load(config, os.environ, overrides)
+
+
+def handed_on(config: Path | None, data: Path) -> list[str]:
+    """What a child needs to read the same settings."""
+    return [*(["--config", str(config.resolve())] if config else []), "--data", str(data.resolve())]
+
+
+def step_printer(began: float) -> Callable[[str], None]:
+    """Says what is done at each step, and how long after `began`; by the monotonic clock."""
+    return lambda step: errors.print(f"[dim]{time.monotonic() - began:5.1f} s[/]  {step}")
 
 
 @contextmanager

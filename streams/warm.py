@@ -262,12 +262,12 @@ def _save(learner: OnlineLearner, past: Past, store: Store, data: Path) -> Path:
             learner.table.set_eligible(item.item_id, ())
     for row in store.checkpoints()[:1]:
         with suppress(DamagedCheckpoint):
-            learner.succeed(read_checkpoint(Path(row.folder)))
+            learner.run.succeed(read_checkpoint(Path(row.folder)))
     number = max(_known(store, data), default=0) + 1
     folder = data / "checkpoints" / f"{number:08d}"
     sha256 = learner.save(folder, {"examples": [], "items": []})
     with store.engine.begin() as connection:
-        store.add_checkpoint(connection, number, folder, sha256, learner.step)
+        store.add_checkpoint(connection, number, folder, sha256, learner.run.step)
     return folder
 
 
@@ -289,7 +289,7 @@ def _report(past: Past, found: WarmStart, learner: OnlineLearner, folder: Path, 
         epochs=[EpochReport(epoch=each.epoch, recall=each.recall) for each in found.validations],
         best_epoch=best.epoch if best else None,
         recall=best.recall if best else None,
-        step=learner.step,
+        step=learner.run.step,
         stopped=found.stopped,
         checkpoint=str(folder),
         seconds=round(seconds, 3),

@@ -71,7 +71,7 @@ class Watching:
         self._outbox = Outbox(broker)
         self._reporter = Reporter(self._outbox, self._topics.drift, self._history)
         self._counted: dict[tuple[str, str], int] = {}
-        self._examples: Mapping[str, int] = learner.examples
+        self._examples: Mapping[str, int] = learner.run.examples
         self._looked_at = time.time()
         self._tested: set[str] = set()
         self._unwritten: list[Measured] = []
@@ -112,7 +112,7 @@ class Watching:
 
     def test_probes(self) -> None:
         """Test a scenario on its probe sets, before a checkpoint; the next look takes its matrix along."""
-        name = self._learner.test_probes(time.time())
+        name = self._learner.hold_out.test(time.time())
         if name is not None:
             self._tested.add(name)
 
@@ -120,7 +120,7 @@ class Watching:
         """Take in what SERVE has counted since the last time; what came before the first time is no news."""
         if not self._counted:
             self._counted = dict(tallies)
-        monitor, learnt = self._learner.monitor, self._learner.examples
+        monitor, learnt = self._learner.monitor, self._learner.run.examples
         for name in self._scenarios:
             topic = self._topics.events(name)
             for signal, many, few in (
@@ -143,7 +143,7 @@ class Watching:
     def look(self, now: float) -> Seen:
         """Ask the monitor what it has seen."""
         learner, monitor = self._learner, self._learner.monitor
-        passed, examples = max(1e-3, now - self._looked_at), learner.examples
+        passed, examples = max(1e-3, now - self._looked_at), learner.run.examples
         for name, count in examples.items():
             monitor.observe(name, "examples", 1, max(0, count - self._examples.get(name, count)) / passed, now)
         self._examples, self._looked_at = examples, now

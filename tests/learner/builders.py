@@ -141,7 +141,7 @@ def started(count: int = 40, settings: Settings | None = None) -> OnlineLearner:
 
 def top(learner: OnlineLearner, history: Sequence[str], excluded: Sequence[str], now: float) -> list[str | None]:
     """What the learner's own last publication recommends in the shop, ranked as SERVE does."""
-    return ranked(learner.table.scenarios, learner._settings, learner.republish(), history, excluded, now)
+    return ranked(learner.table.scenarios, learner._settings, learner.versions.republish(), history, excluded, now)
 
 
 def ranked(

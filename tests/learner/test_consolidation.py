@@ -24,9 +24,9 @@ def test_each_remembered_example_is_met_so_often_in_the_mean() -> None:
     under_way = learner.consolidate()
     rows, size = len(learner._replay), 16
     assert (under_way.steps - 1) * size < EPOCHS * rows <= under_way.steps * size
-    before = learner.step
+    before = learner.run.step
     consolidated(learner)
-    assert learner.step - before == under_way.steps
+    assert learner.run.step - before == under_way.steps
     assert learner.generation == 1
 
 
@@ -85,11 +85,11 @@ def test_nothing_remembered_gives_a_new_generation_all_the_same() -> None:
 
 def test_a_rollback_to_before_a_consolidation_brings_the_vectors_of_then() -> None:
     learner = started(200)
-    version = learner.promote("shop")
+    version = learner.versions.promote("shop")
     kept = learner.remember()
     consolidated(learner)
     learner.learn("shop", stream(NAMES, 40, seed=5, first=500))
-    learner.roll_back("shop", kept, version, learning=True)
+    learner.versions.roll_back("shop", kept, version, learning=True)
     own = learner.table.own(0)
     assert torch.equal(learner.table.vectors[own], kept.tensors["table/vectors"][own])
 

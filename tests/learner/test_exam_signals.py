@@ -84,7 +84,7 @@ def test_the_calibration_error_is_how_far_chances_lie_from_shares() -> None:
 def test_reading_changes_nothing() -> None:
     learner = started(40)
     before = torch.cat([learner.table.vectors.flatten(), learner.table.popularity.keys.flatten().float()])
-    exam = learner.examine("shop", stream(NAMES, 20, seed=3))
+    exam = learner.examiner.examine("shop", stream(NAMES, 20, seed=3))
     assert exam is not None
     exam_signals(exam, learner.table, START)
     after = torch.cat([learner.table.vectors.flatten(), learner.table.popularity.keys.flatten().float()])

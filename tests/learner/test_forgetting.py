@@ -21,7 +21,7 @@ def taught(count: int = 600) -> OnlineLearner:
     put(learner, NAMES)
     for start in range(0, count, 60):
         learner.learn("shop", stream(NAMES, 60, seed=start, first=start))
-        learner.test_probes(START + start)
+        learner.hold_out.test(START + start)
     return learner
 
 
@@ -74,22 +74,22 @@ def test_no_window_holds_what_was_learnt() -> None:
 def test_each_test_is_a_column_and_changes_nothing(tmp_path: Path) -> None:
     learner = taught(300)
     before = everything(learner, tmp_path / "1")
-    assert learner.test_probes(START + 1000) == "shop"
+    assert learner.hold_out.test(START + 1000) == "shop"
     after = everything(learner, tmp_path / "2")
     changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
     assert {name.split("/")[0] for name in changed} == {"forgetting"}
     newest = [cell for cell in learner.forgetting.courses["shop"].cells() if cell.at == START + 1000]
-    found = learner.probes.test(lambda number, asked: {"served": learner.rank(number, asked).rows})["served"]
+    found = learner.probes.test(lambda number, asked: {"served": learner.examiner.rank(number, asked).rows})["served"]
     assert {(0, cell.window): cell.recall for cell in newest} == found
 
 
 def test_scenarios_take_turns() -> None:
     learner = small_learner(SETTINGS)
     put(learner, NAMES)
-    assert learner.test_probes(START) is None
+    assert learner.hold_out.test(START) is None
     learner.learn("shop", stream(NAMES, 100))
     learner.learn("news", stream(NAMES, 100, seed=1))
-    assert [learner.test_probes(START + second) for second in range(4)] == ["news", "shop", "news", "shop"]
+    assert [learner.hold_out.test(START + second) for second in range(4)] == ["news", "shop", "news", "shop"]
 
 
 def test_a_matrix_grows_no_further_and_keeps_its_beginning() -> None:
@@ -138,9 +138,9 @@ def test_a_window_of_whom_all_is_erased_is_gone() -> None:
     learner = taught(100)
     for number in range(8):
         learner.forget_user(f"user-{number}")
-    assert learner.test_probes(START + 5000) is None
+    assert learner.hold_out.test(START + 5000) is None
     learner.learn("shop", stream(NAMES, 60, seed=9, first=1000))
-    learner.test_probes(START + 6000)
+    learner.hold_out.test(START + 6000)
     course = learner.forgetting.courses["shop"]
     assert course.windows == [window for _, window in learner.probes.keys]
     assert {cell.window for cell in course.cells()} == set(course.windows)
@@ -153,7 +153,7 @@ def test_the_matrix_survives_a_restart_and_goes_on(tmp_path: Path) -> None:
     other.restore(tmp_path / "1")
     for each in (learner, other):
         each.learn("shop", stream(NAMES, 200, seed=77, first=300))
-        each.test_probes(START + 900)
+        each.hold_out.test(START + 900)
     ours, theirs = (each.forgetting.courses["shop"] for each in (learner, other))
     assert ours.cells() == theirs.cells() != []
     assert (ours.present, ours.seen) == (theirs.present, theirs.seen)

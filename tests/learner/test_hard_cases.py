@@ -78,8 +78,8 @@ def ids_never_announced(learner: OnlineLearner) -> None:
 def test_it_goes_on_and_answers(happens: Callable[[OnlineLearner], None]) -> None:
     learner = small_learner()
     happens(learner)
-    assert learner.step > 0
-    assert learner.skipped_steps == 0
+    assert learner.run.step > 0
+    assert learner.run.skipped_steps == 0
     for name, tensor in learner._trainer.tower.state_dict().items():
         assert tensor.isfinite().all(), name
     assert learner.table.vectors.isfinite().all()
@@ -107,7 +107,7 @@ def test_one_user_with_a_hundred_thousand_events_takes_no_more_room_than_another
     )
     assert learner.learn("shop", [lesson]) == 1
     assert learner._replay.sample(1, torch.Generator()).history.shape == (1, 5)
-    assert learner.recall["shop"] == 1.0
+    assert learner.run.recall["shop"] == 1.0
 
 
 def test_an_item_whose_text_changes_keeps_what_was_learnt_of_it() -> None:
@@ -152,7 +152,7 @@ def test_a_broken_scenario_does_not_stop_another() -> None:
     put(learner, NAMES)
     learner.learn("shop", stream(NAMES, 40))
     learner.learn("shop", [example("item-1", NAMES[2:5], offset=100, weight=float("inf"))])
-    assert learner.skipped_steps > 0
-    step = learner.step
+    assert learner.run.skipped_steps > 0
+    step = learner.run.step
     assert learner.learn("news", stream(NAMES, 40, seed=2)) == 40
-    assert learner.step == step + 5
+    assert learner.run.step == step + 5

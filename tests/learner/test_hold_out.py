@@ -33,7 +33,7 @@ def taught(given: Settings, examples: list[Example] = EXAMPLES) -> OnlineLearner
 
 
 def recalls(learner: OnlineLearner) -> dict[Key, float]:
-    found = learner.probes.test(lambda scenario, asked: {"served": learner.rank(scenario, asked).rows})
+    found = learner.probes.test(lambda scenario, asked: {"served": learner.examiner.rank(scenario, asked).rows})
     return found.get("served", {})
 
 
@@ -86,13 +86,13 @@ def test_from_what_is_held_out_nothing_learns(tmp_path: Path) -> None:
     ours, theirs = everything(holding, tmp_path / "1"), everything(never, tmp_path / "2")
     differing = {name for name in ours if name not in theirs or not torch.equal(ours[name], theirs[name])}
     assert {name.split("/")[0] for name in differing} == {"probes", "forgetting"}  # what was held out, and when
-    assert holding.step == never.step == 300 - len(held)
+    assert holding.run.step == never.run.step == 300 - len(held)
 
 
 def test_what_is_held_out_is_tested_and_past_as_any_other() -> None:
     holding = taught(settings(share=1.0))
-    (shop, _) = holding.republish().weights
-    assert (shop.examples, shop.tested, holding.step) == (300, 300, 0)
+    (shop, _) = holding.versions.republish().weights
+    assert (shop.examples, shop.tested, holding.run.step) == (300, 300, 0)
     assert shop.trained_through == {"headstream.events.shop:0": 299}
     assert holding.learn("shop", EXAMPLES) == 0
     assert holding.probes.size(SHOP) == 300
@@ -100,7 +100,7 @@ def test_what_is_held_out_is_tested_and_past_as_any_other() -> None:
 
 def test_a_set_that_is_full_takes_no_more_and_all_is_learnt() -> None:
     holding = taught(settings(share=1.0, rows=16))
-    assert (holding.probes.size(SHOP), holding.step) == (16, (300 - 16 + 7) // 8)
+    assert (holding.probes.size(SHOP), holding.run.step) == (16, (300 - 16 + 7) // 8)
 
 
 def test_the_sets_are_ranked_by_one_call_which_changes_nothing(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_what_was_observed_is_summed_up_once() -> None:
     assert {"calibration_error", "score_low", "score_median", "score_high"} <= observed.keys()
     assert observed["new_items"].observations == 500
     recall = observed["recall@10"]
-    assert recall.total / recall.observations == learner.recall["shop"]
+    assert recall.total / recall.observations == learner.run.recall["shop"]
     assert (recall.least, recall.most) == (0.0, 1.0)
     assert learner.monitor.take_observed() == []
 
@@ -128,7 +128,7 @@ def test_a_monitor_that_was_restored_goes_on_as_if_it_had_never_stopped(tmp_path
     ours, theirs = (msgspec.to_builtins(each.monitor.state) for each in (straight, resumed))
     assert ours["scenarios"] == theirs["scenarios"]
     assert [each.reason for each in straight.monitor.reports] == [each.reason for each in resumed.monitor.reports] != []
-    assert resumed.monitor.reports[0].report_id.startswith(stopped.lineage)
+    assert resumed.monitor.reports[0].report_id.startswith(stopped.run.lineage)
 
 
 def test_a_removed_item_is_in_no_distribution() -> None:

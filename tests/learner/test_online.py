@@ -42,7 +42,7 @@ def test_each_example_is_tested_on_what_was_known_before_it() -> None:
         expected.append(each.item_id in top(learner, unpack(each.history), unpack(each.excluded), each.time))
         learner.learn("shop", [each])
     assert 0 < sum(expected) < 20
-    assert learner.recall == {"shop": sum(expected) / 20, "news": None}
+    assert learner.run.recall == {"shop": sum(expected) / 20, "news": None}
 
 
 def test_a_micro_batch_is_tested_whole_before_any_of_it_is_learnt() -> None:
@@ -52,7 +52,7 @@ def test_a_micro_batch_is_tested_whole_before_any_of_it_is_learnt() -> None:
     unlucky = top(learner, [], [], START)
     target = next(name for name in NAMES if name not in unlucky)
     learner.learn("shop", [example(target, offset=offset, user=f"user-{offset}") for offset in range(8)])
-    assert learner.recall["shop"] == 0.0
+    assert learner.run.recall["shop"] == 0.0
     assert target in top(learner, [], [], START)
 
 
@@ -69,7 +69,7 @@ def test_even_users_are_given_even_items() -> None:
     for group in (even, odd):
         shown = top(learner, group[:4], group[:4], START + 600)
         assert len(set(shown) & set(group)) >= 9
-    assert (learner.recall["shop"] or 0) > 0.6  # 10 of 25 would be chance
+    assert (learner.run.recall["shop"] or 0) > 0.6  # 10 of 25 would be chance
 
 
 @pytest.mark.parametrize("why", ["repeat", "not yet an item", "hidden", "dislike", "of another scenario"])
@@ -84,9 +84,9 @@ def test_what_could_not_have_been_shown_is_no_test(why: str) -> None:
         "of another scenario": example("news", offset=1),
     }[why]
     assert learner.learn("shop", [each]) == 1
-    assert learner.recall["shop"] is None
-    assert learner.examples == {"shop": 1, "news": 0}
-    assert learner.step == 1
+    assert learner.run.recall["shop"] is None
+    assert learner.run.examples == {"shop": 1, "news": 0}
+    assert learner.run.step == 1
     popular = learner.table.popularity.events[learner.table.rows([each.item_id])[0]]
     assert popular == (0 if why == "dislike" else 1)
 
@@ -97,15 +97,15 @@ def test_an_excluded_item_is_not_among_what_is_tested() -> None:
     put(learner, NAMES[:11])
     # Ten of eleven are excluded or the target itself, so the target must be found.
     learner.learn("shop", [example("item-0", excluded=NAMES[1:11], offset=0)])
-    assert learner.recall["shop"] == 1.0
+    assert learner.run.recall["shop"] == 1.0
 
 
 def test_an_examination_finds_what_learning_would_and_changes_nothing(tmp_path: Path) -> None:
     learner = started(40)
     examples = [*stream(NAMES, 8, seed=2, first=40)[:7], example("stranger", offset=99)]
     before = everything(learner, tmp_path / "before")
-    exam = learner.examine("shop", examples)
-    assert learner.examine("shop", [examples[-1]]) is None
+    exam = learner.examiner.examine("shop", examples)
+    assert learner.examiner.examine("shop", [examples[-1]]) is None
     after = everything(learner, tmp_path / "after")
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
     told: list[Exam] = []
@@ -125,7 +125,7 @@ def test_an_example_that_comes_twice_counts_once(tmp_path: Path) -> None:
     before = everything(learner, tmp_path / "before")
     assert learner.learn("shop", examples[5:]) == 0
     assert learner.learn("shop", [examples[3], example("item-1", offset=20), example("item-1", offset=20)]) == 1
-    assert learner.examples["shop"] == 21
+    assert learner.run.examples["shop"] == 21
     assert learner.learn("shop", []) == 0
     assert any(not torch.equal(before[name], tensor) for name, tensor in everything(learner, tmp_path / "2").items())
 
@@ -144,7 +144,7 @@ def test_partitions_and_scenarios_have_watermarks_of_their_own() -> None:
     assert learner.learn("shop", [example("item-1", offset=5), example("item-2", offset=5, partition=1)]) == 2
     assert learner.learn("news", [example("item-1", offset=5)]) == 1
     assert learner.learn("shop", [example("item-1", offset=4), example("item-1", offset=4, partition=2)]) == 1
-    (shop, news) = learner.republish().weights
+    (shop, news) = learner.versions.republish().weights
     assert shop.trained_through == {
         "headstream.events.shop:0": 5,
         "headstream.events.shop:1": 5,
@@ -213,9 +213,9 @@ def test_those_that_knew_a_removed_item_are_told_anew() -> None:
     row = learner.table.rows(["item-3"])[0]
     knew = {learner.table.id_of[other] for other in learner.table.covisitation.naming(row).tolist()}
     assert knew
-    learner.publish()
+    learner.versions.publish()
     learner.remove_item("item-3")
-    publication = learner.publish()
+    publication = learner.versions.publish()
     assert publication is not None
     assert {record.item_id for record in publication.vectors} == knew
     for record in publication.vectors:
@@ -225,10 +225,10 @@ def test_those_that_knew_a_removed_item_are_told_anew() -> None:
 def test_a_full_table_leaves_items_out_and_goes_on() -> None:
     learner = small_learner(small_settings(model={"items": 5}))
     put(learner, NAMES[:8])
-    assert learner.left_out == 3
+    assert learner.run.left_out == 3
     assert learner.learn("shop", [example("item-0", offset=0), example("stranger", ["item-0"], offset=1)]) == 2
-    assert learner.left_out == 4
-    assert learner.examples["shop"] == 2
+    assert learner.run.left_out == 4
+    assert learner.run.examples["shop"] == 2
     assert learner.learn("shop", [example("stranger", offset=1)]) == 0
     assert learner.learn("shop", [example("stranger", offset=2)]) == 1
 
@@ -256,7 +256,7 @@ def test_what_is_passed_over_falls_where_the_scenario_learns_from_that() -> None
         before = neural(learner, "item-4", ["item-1"])
         learner.learn("shop", chosen)
         fallen.append(before - neural(learner, "item-4", ["item-1"]))
-        assert learner.examples["shop"] == 100
+        assert learner.run.examples["shop"] == 100
         used = (learner.table.popularity.events > uses).nonzero().flatten().tolist()
         assert used == [learner.table.row_of["item-3"]]  # to be passed over is no use
         assert learner._replay.filled(0) == 40
@@ -275,13 +275,13 @@ def neural(learner: OnlineLearner, item: str, history: Sequence[str]) -> float:
 def test_a_loss_that_is_not_finite_is_counted_and_changes_no_weight() -> None:
     learner = started(10)
     before = learner.table.vectors.clone()
-    step = learner.step
+    step = learner.run.step
     assert learner.learn("shop", [example("item-1", offset=50, weight=math.inf)]) == 1
-    assert (learner.skipped_steps, learner.step) == (1, step)
+    assert (learner.run.skipped_steps, learner.run.step) == (1, step)
     assert torch.equal(learner.table.vectors, before)
     # It is not replayed either.
     learner.learn("shop", [example("item-1", offset=offset) for offset in range(51, 151)])
-    assert (learner.skipped_steps, learner.step) == (1, step + 13)
+    assert (learner.run.skipped_steps, learner.run.step) == (1, step + 13)
     assert learner.table.vectors.isfinite().all()
 
 

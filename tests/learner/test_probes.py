@@ -134,12 +134,12 @@ def test_ranking_the_probes_between_two_lessons_changes_nothing_that_is_learnt()
     probes = Probes(("shop", "news"))
     users = [user_hash(each.user_id) for each, _ in placed]
     probes.hold(SHOP, as_lessons(tested.table, 0, placed, 5), users)
-    first = probes.test(lambda scenario, asked: {"served": tested.rank(scenario, asked).rows})
-    again = probes.test(lambda scenario, asked: {"served": tested.rank(scenario, asked).rows})
+    first = probes.test(lambda scenario, asked: {"served": tested.examiner.rank(scenario, asked).rows})
+    again = probes.test(lambda scenario, asked: {"served": tested.examiner.rank(scenario, asked).rows})
     tested.learn("shop", examples[96:])
     assert first == again
     assert 0 < first["served"][SHOP] <= 1
-    ours, theirs = tested.republish().weights[0], whole.republish().weights[0]
+    ours, theirs = tested.versions.republish().weights[0], whole.versions.republish().weights[0]
     assert (ours.tensors, ours.hits, ours.tested, ours.step) == (
         theirs.tensors,
         theirs.hits,
@@ -152,7 +152,7 @@ def test_ranking_gives_what_the_test_of_the_same_example_gives() -> None:
     examples = stream(NAMES, 128)
     learner = taught(examples[:112])
     asked = as_lessons(learner.table, 0, [(each, learner.table.row_of[each.item_id]) for each in examples[112:]], 5)
-    before = learner.rank(0, asked.asked)
+    before = learner.examiner.rank(0, asked.asked)
     found = []
     learner.on_exam = found.append
     learner.learn("shop", examples[112:])

@@ -63,7 +63,7 @@ class Readers:
         self._learner = learner
         self._records: dict[str, object] = {}
         self.weights: dict[str, Weights] = {}
-        self.read(learner.republish())
+        self.read(learner.versions.republish())
 
     def read(self, publication: Publication | None) -> Readers:
         if publication is not None:
@@ -86,18 +86,18 @@ def good_and_then_spoilt() -> tuple[OnlineLearner, Checkpoint, int, list[str | N
     """A learner whose shop was good, what it was then, and what it served."""
     learner = two_shelves()
     readers = Readers(learner)
-    version = learner.promote("shop")
+    version = learner.versions.promote("shop")
     kept = learner.remember()
     served = readers.list_of("shop")
     spoil(learner)
-    assert readers.read(learner.publish()).list_of("shop") != served
+    assert readers.read(learner.versions.publish()).list_of("shop") != served
     return learner, kept, version, served
 
 
 def test_after_a_rollback_the_lists_are_those_of_the_good_version_again() -> None:
     learner, kept, version, served = good_and_then_spoilt()
     readers = Readers(learner)
-    readers.read(learner.roll_back("shop", kept, version, learning=True))
+    readers.read(learner.versions.roll_back("shop", kept, version, learning=True))
     assert readers.list_of("shop") == served
     assert readers.weights["shop"].restores == version
     assert readers.weights["shop"].trained_through == {"headstream.events.shop:0": 119}
@@ -111,7 +111,7 @@ def test_a_rollback_of_one_scenario_leaves_the_others_as_they_are() -> None:
     news = before.list_of("news")
     rows = learner.table.rows(NEWS)
     vectors, bias = learner.table.vectors[rows].clone(), learner.table.bias[1].clone()
-    after = Readers(learner).read(learner.roll_back("shop", kept, version, learning=True))
+    after = Readers(learner).read(learner.versions.roll_back("shop", kept, version, learning=True))
     assert after.list_of("news") == news
     assert after.weights["news"].tensors == heads["news"]
     assert after.weights["shop"].tensors != heads["shop"]
@@ -121,15 +121,15 @@ def test_a_rollback_of_one_scenario_leaves_the_others_as_they_are() -> None:
 
 def test_what_is_served_stays_the_good_version_while_learning_goes_on_from_it_until_a_promotion() -> None:
     learner, kept, version, served = good_and_then_spoilt()
-    readers = Readers(learner).read(learner.roll_back("shop", kept, version, learning=True))
+    readers = Readers(learner).read(learner.versions.roll_back("shop", kept, version, learning=True))
     learner.learn("news", stream([*NEWS, *BOTH], 60, seed=6, first=500))
     learner.learn("shop", stream([*SHOP, *BOTH], 200, seed=7, first=2000))
-    readers.read(learner.publish()).read(learner.republish())
+    readers.read(learner.versions.publish()).read(learner.versions.republish())
     assert readers.list_of("shop") == served
     assert readers.weights["shop"].restores == version
 
-    promoted = learner.promote("shop")
-    readers.read(learner.publish())
+    promoted = learner.versions.promote("shop")
+    readers.read(learner.versions.publish())
     assert promoted > version
     assert readers.weights["shop"].restores is None
     assert readers.list_of("shop") == Readers(learner).list_of("shop") != served
@@ -137,7 +137,7 @@ def test_what_is_served_stays_the_good_version_while_learning_goes_on_from_it_un
 
 def test_what_is_learnt_goes_on_from_the_good_version_and_not_from_what_was_spoilt() -> None:
     learner, kept, version, _ = good_and_then_spoilt()
-    learner.roll_back("shop", kept, version, learning=True)
+    learner.versions.roll_back("shop", kept, version, learning=True)
     now, then = learner.remember().tensors, kept.tensors
     own = learner.table.own(0)
     for name, dimension in learner._parts.by_scenario().items():
@@ -149,27 +149,27 @@ def test_what_is_learnt_goes_on_from_the_good_version_and_not_from_what_was_spoi
 
 def test_a_paused_scenario_is_tested_and_learns_nothing() -> None:
     learner = two_shelves()
-    learner.pause("shop")
+    learner.versions.pause("shop")
     through = Readers(learner).weights["shop"].trained_through
-    before, tested = learner.remember().tensors, learner.figures("shop")["tested"]
+    before, tested = learner.remember().tensors, learner.versions.figures("shop")["tested"]
     learner.learn("shop", stream([*SHOP, *BOTH], 40, seed=8, first=3000))
     after = learner.remember().tensors
-    assert learner.figures("shop")["tested"] > tested
+    assert learner.versions.figures("shop")["tested"] > tested
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert learner.learn("shop", stream([*SHOP, *BOTH], 40, seed=8, first=3000)) == 0
     assert Readers(learner).weights["shop"].trained_through == through
-    learner.resume("shop")
+    learner.versions.resume("shop")
     learner.learn("shop", stream([*SHOP, *BOTH], 8, seed=8, first=4000))
     assert Readers(learner).weights["shop"].trained_through == {"headstream.events.shop:0": 4007}
 
 
 def test_the_gate_calls_worse_what_was_spoilt_and_passes_what_was_not() -> None:
     learner, wanted = two_shelves(settings(error=1e-3)), {"shop": SHOP[:8], "news": NEWS[:8]}
-    assert learner.verdicts() == {"shop": "passed", "news": "passed"}
+    assert learner.versions.verdicts() == {"shop": "passed", "news": "passed"}
     for name, items in wanted.items():
         learner.learn(name, stream(items, 200, seed=5, first=500))
-        learner.promote(name)
-    assert learner.verdicts() == {"shop": "undecided", "news": "undecided"}
+        learner.versions.promote(name)
+    assert learner.versions.verdicts() == {"shop": "undecided", "news": "undecided"}
     for turn in range(20):
         at = 1000 + turn * 100
         # Something goes wrong with the shop's weights again and again: it ranks upside down.
@@ -177,35 +177,35 @@ def test_the_gate_calls_worse_what_was_spoilt_and_passes_what_was_not() -> None:
         learner._models[0].mixer.outward.data.zero_()
         learner.learn("shop", stream(SHOP[:8], 24, seed=turn, first=at))
         learner.learn("news", stream(NEWS[:8], 24, seed=turn, first=at))
-        if learner.verdicts()["shop"] == "worse":
+        if learner.versions.verdicts()["shop"] == "worse":
             break
-    assert learner.verdicts()["shop"] == "worse"
+    assert learner.versions.verdicts()["shop"] == "worse"
     learner.learn("news", stream(NEWS[:8], 80, seed=50, first=10_000))
-    assert learner.verdicts() == {"shop": "worse", "news": "passed"}
+    assert learner.versions.verdicts() == {"shop": "worse", "news": "passed"}
 
 
 def test_what_strangers_taught_does_not_become_good_and_is_doubtful_until_others_are_back() -> None:
     learner = two_shelves()
     for name in ("shop", "news"):
-        learner.promote(name)
+        learner.versions.promote(name)
     for turn in range(60):
         at = 1000 + turn * 100
         learner.learn("shop", of_strangers(stream(SHOP, 40, seed=turn, first=at)))
         learner.learn("shop", stream(SHOP[:8], 24, seed=turn, first=at + 50))
         learner.learn("news", stream(NEWS[:8], 24, seed=turn, first=at))
     assert learner.promotion.is_doubtful("shop") and not learner.promotion.is_doubtful("news")
-    assert learner.verdicts() == {"shop": "undecided", "news": "passed"}
+    assert learner.versions.verdicts() == {"shop": "undecided", "news": "passed"}
     for turn in range(60):
         learner.learn("shop", stream(SHOP[:8], 24, seed=turn, first=10_000 + turn * 100))
     assert not learner.promotion.is_doubtful("shop")
-    assert learner.verdicts()["shop"] == "passed"
+    assert learner.versions.verdicts()["shop"] == "passed"
 
 
 def test_nothing_is_compared_before_anything_was_good_or_where_no_share_is() -> None:
     learner = two_shelves()
     assert learner.promotion.standings["shop"].test.pairs == 0
     still = two_shelves(settings(share=0.0))
-    still.promote("shop")
+    still.versions.promote("shop")
     still.learn("shop", stream([*SHOP, *BOTH], 40, seed=8, first=3000))
     assert still.promotion.standings["shop"].test.pairs == 0
 
@@ -217,7 +217,7 @@ def test_items_that_came_since_are_recommended_by_a_version_that_never_met_them(
     learner.learn("shop", stream([each.item_id for each in late], 40, seed=9, first=4000))
     rows = learner.table.rows([each.item_id for each in late])
     fresh = learner.table.vectors[rows].clone()
-    publication = learner.roll_back("shop", kept, version, learning=True)
+    publication = learner.versions.roll_back("shop", kept, version, learning=True)
     found = {record.item_id: record for record in publication.vectors}
     assert all(each.item_id in found for each in late)
     assert torch.equal(learner.table.vectors[rows], fresh)
@@ -230,7 +230,7 @@ def test_a_row_that_another_item_took_since_is_not_given_what_was_known_of_the_f
     put(learner, ["other"], random_texts(1, seed=11), scenarios=("shop",))
     assert learner.table.rows(["other"]) == [row]
     vector = learner.table.vectors[row].clone()
-    learner.roll_back("shop", kept, version, learning=True)
+    learner.versions.roll_back("shop", kept, version, learning=True)
     assert torch.equal(learner.table.vectors[row], vector)
     tensors = learner.remember().tensors
     assert not (tensors["replay/target"][0] == row).any()
@@ -243,7 +243,7 @@ def test_a_text_that_changed_since_stays_changed() -> None:
     (row,) = learner.table.rows(["shop-5"])
     changed = random_texts(1, seed=12)
     put(learner, ["shop-5"], changed, scenarios=("shop",))
-    learner.roll_back("shop", kept, version, learning=True)
+    learner.versions.roll_back("shop", kept, version, learning=True)
     then = kept.tensors["table/vectors"][row] - kept.tensors["texts/projected"][row]
     projected: Tensor = learner._projection.apply(changed)[0]
     assert torch.allclose(learner.table.vectors[row], then + projected, atol=1e-6)
@@ -251,11 +251,11 @@ def test_a_text_that_changed_since_stays_changed() -> None:
 
 def test_a_learner_that_stops_while_an_earlier_version_is_served_goes_on_so(tmp_path: Path) -> None:
     learner, kept, version, served = good_and_then_spoilt()
-    learner.roll_back("shop", kept, version, learning=False)
+    learner.versions.roll_back("shop", kept, version, learning=False)
     learner.save(tmp_path / "checkpoint", {})
     again = small_learner(settings())
     again.restore(tmp_path / "checkpoint")
-    again.adopt_good("shop", kept)
+    again.versions.adopt_good("shop", kept)
     assert again.promotion.standings["shop"].restores == version
     assert not again.promotion.standings["shop"].learning
     readers = Readers(again)
@@ -270,7 +270,7 @@ def test_a_version_from_before_the_scenario_was_there_is_refused_and_nothing_cha
     learner = two_shelves()
     before = learner.remember().tensors
     with pytest.raises(UnknownScenario, match="news, travel"):
-        learner.roll_back("shop", old.remember(), 3, learning=True)
+        learner.versions.roll_back("shop", old.remember(), 3, learning=True)
     after = learner.remember().tensors
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -278,20 +278,20 @@ def test_a_version_from_before_the_scenario_was_there_is_refused_and_nothing_cha
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 10 * LARGEST_WEIGHT])
 def test_what_is_no_number_or_out_of_all_proportion_is_not_fit_to_be_published(value: float) -> None:
     learner = two_shelves()
-    assert learner.unfit() == {}
+    assert learner.versions.unfit() == {}
     learner.table.vectors[learner.table.row_of["news-3"], 0] = value
     learner._news.suspect(torch.tensor([learner.table.row_of["news-3"]]))
-    assert list(learner.unfit()) == ["news"]
+    assert list(learner.versions.unfit()) == ["news"]
     learner._models[0].head.vector.data[0, 0] = value
-    assert list(learner.unfit()) == ["shop", "news"]
+    assert list(learner.versions.unfit()) == ["shop", "news"]
 
 
 def test_while_nobody_has_been_here_for_long_enough_to_have_a_say_what_is_learnt_passes() -> None:
     learner = two_shelves(settings(settled_seconds=1000.0))
-    learner.promote("shop")
+    learner.versions.promote("shop")
     learner.learn("shop", of_strangers(stream([*SHOP, *BOTH], 40, seed=8, first=200)))
     assert learner.promotion.standings["shop"].test.pairs == 0
-    assert learner.verdicts()["shop"] == "passed"
+    assert learner.versions.verdicts()["shop"] == "passed"
     learner.learn("shop", of_strangers(stream([*SHOP, *BOTH], 40, seed=8, first=2000)))
-    learner.promote("shop")
-    assert learner.verdicts()["shop"] == "undecided"
+    learner.versions.promote("shop")
+    assert learner.versions.verdicts()["shop"] == "undecided"

@@ -20,11 +20,11 @@ from tests.learner.going_on import SETTINGS, STEPS, first_half, second_half
 def test_fifty_steps_and_fifty_in_another_process_are_a_hundred(tmp_path: Path) -> None:
     straight = small_learner(SETTINGS)
     first_half(straight)
-    assert straight.step == STEPS
+    assert straight.run.step == STEPS
     assert 0 < straight.probes.size((0, 0)) < SETTINGS.learn.probe_rows
     straight.save(tmp_path / "half", {})
     second_half(straight)
-    assert straight.step == 2 * STEPS
+    assert straight.run.step == 2 * STEPS
     assert straight.probes.size((0, 0)) == SETTINGS.learn.probe_rows
     command = [sys.executable, "-m", "tests.learner.going_on", str(tmp_path / "half"), str(tmp_path / "whole")]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[2], timeout=200)
@@ -60,9 +60,13 @@ def test_a_restored_learner_goes_on_to_the_bit(tmp_path: Path) -> None:
     assert resumed.restore(tmp_path / "half").extra == {"offsets": [["topic", 0, 7]]}
     assert resumed.save(tmp_path / "again", {"offsets": [["topic", 0, 7]]}) == sha256
     second_half(resumed)
-    resumed.lineage = straight.lineage = stopped.lineage
+    resumed.run.lineage = straight.run.lineage = stopped.run.lineage
     assert resumed.save(tmp_path / "resumed", {}) == straight.save(tmp_path / "straight", {})
-    assert (resumed.step, resumed.examples, resumed.recall) == (straight.step, straight.examples, straight.recall)
+    assert (resumed.run.step, resumed.run.examples, resumed.run.recall) == (
+        straight.run.step,
+        straight.run.examples,
+        straight.run.recall,
+    )
 
 
 def test_what_is_remembered_can_be_returned_to_again_and_again(tmp_path: Path) -> None:
@@ -79,10 +83,10 @@ def test_what_is_remembered_can_be_returned_to_again_and_again(tmp_path: Path) -
 
 def test_a_stream_that_begins_counts_from_nothing_and_forgets_nothing() -> None:
     learner = started(40)
-    step, vectors = learner.step, learner.table.vectors.clone()
-    learner.begin_stream()
-    assert (learner.examples, learner.recall) == ({"shop": 0, "news": 0}, {"shop": None, "news": None})
-    assert (learner.step, learner.republish().weights[0].clock) == (step, 40.0)
+    step, vectors = learner.run.step, learner.table.vectors.clone()
+    learner.run.begin_stream()
+    assert (learner.run.examples, learner.run.recall) == ({"shop": 0, "news": 0}, {"shop": None, "news": None})
+    assert (learner.run.step, learner.versions.republish().weights[0].clock) == (step, 40.0)
     assert torch.equal(learner.table.vectors, vectors)
     assert learner.learn("shop", stream(NAMES, 5)) == 5
 
@@ -90,15 +94,15 @@ def test_a_stream_that_begins_counts_from_nothing_and_forgets_nothing() -> None:
 def test_a_successor_goes_on_where_another_learner_stood() -> None:
     earlier, successor = started(40), started(0)
     earlier.learn("news", stream(NAMES, 10))
-    earlier.republish()
-    successor.succeed(earlier.remember())
-    assert successor.examples == {"shop": 40, "news": 10}
+    earlier.versions.republish()
+    successor.run.succeed(earlier.remember())
+    assert successor.run.examples == {"shop": 40, "news": 10}
     assert successor.learn("shop", stream(NAMES, 42)) == 2
-    assert [head.version for head in successor.republish().weights] == [2, 2]
-    assert successor.lineage != earlier.lineage
+    assert [head.version for head in successor.versions.republish().weights] == [2, 2]
+    assert successor.run.lineage != earlier.run.lineage
     other = small_learner(small_settings(("news", "travel")))
-    other.succeed(earlier.remember())
-    assert other.examples == {"news": 10, "travel": 0}
+    other.run.succeed(earlier.remember())
+    assert other.run.examples == {"news": 10, "travel": 0}
 
 
 def test_a_learner_with_nothing_learnt_can_be_saved(tmp_path: Path) -> None:
@@ -113,9 +117,9 @@ def test_a_restored_learner_keeps_its_lineage_and_a_new_one_has_its_own(tmp_path
     learner = started(10)
     learner.save(tmp_path / "1", {})
     other = small_learner()
-    assert other.lineage != learner.lineage
+    assert other.run.lineage != learner.run.lineage
     other.restore(tmp_path / "1")
-    assert other.lineage == learner.lineage
+    assert other.run.lineage == learner.run.lineage
 
 
 @pytest.mark.parametrize(
@@ -144,7 +148,7 @@ def test_a_checkpoint_of_another_version_is_named_with_what_to_do() -> None:
 
 def test_the_same_log_and_seed_give_the_same_weights(tmp_path: Path) -> None:
     first, second, other = started(60), started(60), started(60, small_settings(seed=1))
-    second.lineage = other.lineage = first.lineage
+    second.run.lineage = other.run.lineage = first.run.lineage
     torch.manual_seed(99)  # the global generator has no say
     sums = [each.save(tmp_path / str(number), {}) for number, each in enumerate((first, second, other))]
     assert sums[0] == sums[1] != sums[2]

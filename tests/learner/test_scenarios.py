@@ -41,8 +41,12 @@ def test_a_scenario_that_stays_keeps_all_that_was_learnt_of_it(tmp_path: Path) -
     found = own(after, tmp_path / "2", "news")
     assert expected.keys() == found.keys()
     assert [name for name, tensor in expected.items() if not torch.equal(tensor, found[name])] == []
-    assert after.recall == {"travel": None, "news": before.recall["news"]}
-    assert (after.examples, after.step, after.lineage) == ({"travel": 0, "news": 30}, before.step, before.lineage)
+    assert after.run.recall == {"travel": None, "news": before.run.recall["news"]}
+    assert (after.run.examples, after.run.step, after.run.lineage) == (
+        {"travel": 0, "news": 30},
+        before.run.step,
+        before.run.lineage,
+    )
 
 
 def test_a_new_scenario_begins_as_if_there_had_been_no_other(tmp_path: Path) -> None:
@@ -64,7 +68,7 @@ def test_a_new_scenario_learns_beside_the_old_ones(tmp_path: Path) -> None:
     assert after.learn("shop", stream(NAMES, 20, seed=3, first=60)) == 20
     assert after.learn("shop", stream(NAMES, 60)) == 0  # learnt before the scenarios changed
     assert after._replay.filled(0) == 40
-    assert all(publication.tensors for publication in after.republish().weights)
+    assert all(publication.tensors for publication in after.versions.republish().weights)
 
 
 def test_of_a_scenario_that_is_gone_nothing_stays(tmp_path: Path) -> None:
@@ -72,7 +76,7 @@ def test_of_a_scenario_that_is_gone_nothing_stays(tmp_path: Path) -> None:
     resumed(tmp_path / "1", "news")[0].save(tmp_path / "2", {})
     again, facts = resumed(tmp_path / "2", "shop", "news")
     assert facts.new(["shop", "news"]) == ["shop"]
-    assert (again.examples["shop"], again._replay.filled(0), len(again.table.popularity.used(0))) == (0, 0, 0)
+    assert (again.run.examples["shop"], again._replay.filled(0), len(again.table.popularity.used(0))) == (0, 0, 0)
     assert again.table.bias[0].abs().sum() == 0
 
 

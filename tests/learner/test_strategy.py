@@ -62,10 +62,10 @@ def test_every_example_that_was_learnt_is_remembered(make: MakeStrategy) -> None
 def test_what_could_not_be_learnt_is_not_remembered(make: MakeStrategy) -> None:
     learner = taught(make, replay_rows=100)
     learner.table.vectors[1:] = torch.nan
-    step = learner.step
+    step = learner.run.step
     learner.learn("shop", stream(NAMES, 20, first=60))
-    assert (learner.step, learner._replay.filled(0)) == (step, 60)
-    assert learner.skipped_steps > 0
+    assert (learner.run.step, learner._replay.filled(0)) == (step, 60)
+    assert learner.run.skipped_steps > 0
 
 
 def test_the_replay_memory_is_no_ones_to_resize() -> None:
@@ -80,5 +80,5 @@ def test_avalanche_resets_no_moment_between_experiences() -> None:
     learner = taught(AvalancheStrategy)
     trainer: Trainer = learner._trainer
     steps = {int(state["step"]) for state in trainer.optimizer.state.values()}
-    assert steps == {learner.step}
+    assert steps == {learner.run.step}
     assert next(trainer.tower.parameters()).device == CPU

@@ -121,7 +121,7 @@ def test_without_a_test_among_the_newest_the_pass_in_order_is_all() -> None:
 def test_no_epochs_is_a_pass_in_order() -> None:
     found, watcher = warmed(past(100), Schedule(epochs=0, patience=1, validation=0.1))
     assert (len(found.validations), watcher.epochs_begun(), found.learnt) == (1, 0, 100)
-    assert watcher.learner.step > 0
+    assert watcher.learner.run.step > 0
 
 
 def test_a_stop_in_the_pass_in_order_keeps_what_was_learnt() -> None:
@@ -145,10 +145,10 @@ def test_a_stop_in_the_middle_of_an_epoch_goes_back_to_the_best_so_far() -> None
 def test_the_stream_that_follows_begins_at_its_own_first_offset() -> None:
     _, watcher = warmed(past(200), Schedule(2, 2, 0.1))
     learner = watcher.learner
-    assert learner.examples == {"shop": 0, "news": 0}
-    assert learner.recall == {"shop": None, "news": None}
+    assert learner.run.examples == {"shop": 0, "news": 0}
+    assert learner.run.recall == {"shop": None, "news": None}
     assert learner.learn("shop", [example("item-1", ["item-2"], offset=0)]) == 1
-    (shop, news) = learner.republish().weights
+    (shop, news) = learner.versions.republish().weights
     assert (shop.trained_through, news.trained_through) == ({"headstream.events.shop:0": 0}, {})
     assert (shop.tested, shop.clock) == (1, 201.0)
 

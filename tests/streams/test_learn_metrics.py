@@ -56,9 +56,9 @@ def test_what_is_learnt_is_counted_once_though_a_checkpoint_is_gone_back_to(
     learner.learn("learn-a", stream(NAMES, 40))
     found.look()
     assert value("examples_total", scenario="learn-a") == 40
-    assert value("steps_total") == steps + learner.step
+    assert value("steps_total") == steps + learner.run.step
     assert value("replay_rows", scenario="learn-a") == 40
-    assert value("recall_at_10", scenario="learn-a") == learner.recall["learn-a"]
+    assert value("recall_at_10", scenario="learn-a") == learner.run.recall["learn-a"]
     learner.restore(tmp_path / "before")
     found.look()
     assert value("examples_total", scenario="learn-a") == 40

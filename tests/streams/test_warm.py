@@ -86,11 +86,11 @@ def test_the_checkpoint_is_the_one_that_learn_begins_from(tmp_path: Path) -> Non
     assert (row.number, row.folder, row.step) == (1, report.checkpoint, report.step)
     assert Path(row.folder) == tmp_path / "data" / "checkpoints" / "00000001"
     learner = restored(settings, row.folder)
-    assert learner.step == report.step > 0
+    assert learner.run.step == report.step > 0
     assert set(learner.table.row_of) == {f"i{number}" for number in range(7)}
     assert int(learner.table.popularity.events.sum()) + len(learner.probes) == 120
     # All that Kafka brings is new.
-    assert learner.examples == {"shop": 0, "video": 0}
+    assert learner.run.examples == {"shop": 0, "video": 0}
     assert learner.learn("shop", [example("i1", ["i2"], offset=0)]) == 1
 
 
@@ -119,7 +119,7 @@ def test_a_model_that_is_there_is_kept_unless_its_place_is_to_be_taken(tmp_path:
     assert [row.folder for row in checkpoints(settings)] == [first]
     second = warm(settings, source, replace=True).checkpoint
     assert [row.folder for row in checkpoints(settings)] == [second, first]
-    assert restored(settings, first).lineage != restored(settings, second).lineage
+    assert restored(settings, first).run.lineage != restored(settings, second).run.lineage
 
 
 def test_what_takes_a_models_place_does_so_though_that_is_damaged(tmp_path: Path) -> None:

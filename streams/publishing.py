@@ -1,0 +1,78 @@
+"""Publishing: what LEARN makes of items and weights goes to Kafka, each publication in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from confluent_kafka import KafkaException
+
+from learner.publication import Publication
+from schemas.records import ItemVector, encode
+from schemas.topics import Topics
+from streams import metrics
+from streams.outbox import Outbox
+from streams.shortlists import Shortlists
+from streams.store import Store
+from streams.worker import EXIT_TRY_AGAIN, stop_process
+
+
+class Publisher:
+    """Sends publications, and tells the shortlists what was sent. Called on the worker thread only."""
+
+    def __init__(self, outbox: Outbox, topics: Topics, store: Store, shortlists: Shortlists) -> None:
+        """Put together; nothing is sent yet.
+
+        Args:
+            outbox: a transactional one.
+        """
+        self._outbox = outbox
+        self._topics = topics
+        self._store = store
+        self._shortlists = shortlists
+
+    def publish(self, publication: Publication) -> None:
+        """Vectors, then the weights that belong to them, in one Kafka transaction."""
+        self._outbox.begin()
+        self._send(publication.vectors)
+        self._outbox.flush()
+        through = self._outbox.end_offsets.get((self._topics.vectors, 0), 0)
+        names = [weights.scenario for weights in publication.weights]
+        heads = [
+            msgspec.structs.replace(weights, vectors_through=through, published_with=names)
+            for weights in publication.weights
+        ]
+        for head in heads:
+            self._outbox.send(self._topics.weights, head.scenario.encode(), encode(head), partition=0)
+        self._finish_transaction()
+        metrics.publications.inc()
+        self._store.save_heads(heads)
+
+    def put(self, vectors: Sequence[ItemVector]) -> None:
+        """Vectors alone; the weights that were published last rank with them."""
+        if vectors:
+            self._outbox.begin()
+            self._send(vectors)
+            self._finish_transaction()
+
+    def remove(self, item_ids: Sequence[str]) -> None:
+        """Let these items be gone."""
+        if item_ids:
+            self._outbox.begin()
+            for item_id in item_ids:
+                self._outbox.send(self._topics.vectors, item_id.encode(), None, partition=0)
+            self._finish_transaction()
+
+    def _send(self, vectors: Iterable[ItemVector]) -> None:
+        told = []
+        for vector in vectors:
+            self._outbox.send(self._topics.vectors, vector.item_id.encode(), encode(vector), partition=0)
+            told.append(vector.row)
+        self._shortlists.tell(told)
+
+    def _finish_transaction(self) -> None:
+        self._outbox.flush()
+        try:
+            self._outbox.commit()
+        except KafkaException as error:
+            stop_process(EXIT_TRY_AGAIN, f"a publication was refused (is another LEARN running?): {error}")
