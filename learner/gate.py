@@ -14,7 +14,7 @@ STAKES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)
 """Shares of its wealth that the test bets: small ones find small losses in time, large ones large losses soon."""
 
 NEWEST = 1000
-"""Examples by which the share of strangers is judged."""
+"""Examples by which the share of newcomers is judged."""
 
 Verdict = Literal["worse", "passed", "undecided"]
 
@@ -83,7 +83,7 @@ class Standing(msgspec.Struct, kw_only=True):
         known_until: who first came after this time has no say, epoch seconds.
         since: when all this began to hold, epoch seconds; `reason` says why, for people.
         test: of what was learnt since against the good version.
-        strangers: share of the newest examples, fading over `NEWEST` of them, that are of users who have no say.
+        newcomers: share of the newest examples, fading over `NEWEST` of them, that are of users who have come just now.
         turn: share of a micro-batch that is still to be ranked by both.
     """
 
@@ -96,26 +96,23 @@ class Standing(msgspec.Struct, kw_only=True):
     reason: str = ""
     test: PairedTest = msgspec.field(default_factory=PairedTest)
     turn: float = 0.0
-    strangers: float = 0.0
+    newcomers: float = 0.0
 
-    def is_stranger(self, example: Example) -> bool:
-        """Whether an example is of a user who has no say: who came after the good version was made, or just before."""
-        return example.user_since > self.known_until
-
-    def meet(self, examples: Sequence[Example]) -> None:
-        """These were met."""
+    def meet(self, examples: Sequence[Example], settled_seconds: float) -> None:
+        """These were met; who came less than so long before is a newcomer."""
         if examples:
-            share = sum(map(self.is_stranger, examples)) / len(examples)
-            self.strangers += min(1.0, len(examples) / NEWEST) * (share - self.strangers)
+            share = sum(each.time - each.user_since < settled_seconds for each in examples) / len(examples)
+            self.newcomers += min(1.0, len(examples) / NEWEST) * (share - self.newcomers)
 
     def may_vote(self, example: Example, *, control: bool) -> bool:
         """Whether an example can tell which of the two is better.
 
         What was chosen from a list that the model made speaks for the model that made it, and not for the better one;
-        the control group's lists were made by neither. And a stranger is nobody whom the good version could have
-        known: else whoever floods a scenario with accounts would also elect what they have taught.
+        the control group's lists were made by neither. And who came after the good version was made, or just before,
+        is nobody whom it could have known: else whoever floods a scenario with accounts would also elect what they
+        have taught.
         """
-        return (control or example.recommendation_id is None) and not self.is_stranger(example)
+        return (control or example.recommendation_id is None) and example.user_since <= self.known_until
 
     def takes_turn(self, share: float) -> bool:
         """Whether this micro-batch is one of the share that both rank."""

@@ -122,7 +122,7 @@ class Promotion:
             ranking: what was learnt gave for these.
         """
         name = self._table.scenarios[scenario]
-        self.standings[name].meet(examples)
+        self.standings[name].meet(examples, self._gate.settled_seconds)
         standing, control = self.standings[name], self._control[name]
         if scenario not in self.good or not standing.takes_turn(self._gate.share):
             return
@@ -153,14 +153,15 @@ class Promotion:
         if standing.good is None or (standing.restores is None and standing.known_until < oldest):
             return "passed"
         verdict = standing.test.verdict(gate.least_pairs, gate.margin, gate.error)
-        # What strangers have taught nobody has judged.
-        return "undecided" if verdict == "passed" and standing.strangers > gate.strangers else verdict
+        # What newcomers have taught nobody has judged.
+        return "undecided" if verdict == "passed" and standing.newcomers > gate.newcomers else verdict
 
-    def is_doubtful(self, name: str) -> bool:
-        """Whether a scenario serves what strangers have taught, though it had a good version before they came."""
+    def is_doubtful(self, name: str, progress: Mapping[str, Progress]) -> bool:
+        """Whether a scenario serves what newcomers have taught, though it had a good version before they came."""
         standing = self.standings[name]
         served = standing.learning and standing.restores is None and standing.good is not None
-        return served and standing.strangers > self._gate.strangers
+        young = standing.known_until < progress[name].oldest
+        return served and not young and standing.newcomers > self._gate.newcomers
 
     def unfit(self, rows: Tensor) -> dict[str, str]:
         """Scenarios whose weights, or vectors of these rows, are no numbers or out of all proportion, and how.
@@ -212,7 +213,7 @@ class Promotion:
             through=through,
             known_until=progress.newest - self._gate.settled_seconds,
             turn=before.turn,
-            strangers=before.strangers,
+            newcomers=before.newcomers,
         )
 
     def adopt(self, name: str, earlier: Earlier) -> None:
@@ -261,7 +262,7 @@ class Promotion:
             good=version,
             through=dict(earlier.progress.through),
             known_until=earlier.progress.newest - self._gate.settled_seconds,
-            strangers=self.standings[name].strangers,
+            newcomers=self.standings[name].newcomers,
         )
         return (table.eligible[number] | _mask(own, table.allocated)).nonzero().flatten()
 

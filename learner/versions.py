@@ -78,6 +78,10 @@ class Versions:
             for name, verdict in self._promotion.verdicts(self._run.progress).items()
         }
 
+    def is_doubtful(self, name: str) -> bool:
+        """Whether a scenario serves what newcomers have taught, though it had a good version before they came."""
+        return self._promotion.is_doubtful(name, self._run.progress)
+
     def unfit(self) -> dict[str, str]:
         """Scenarios of which something must not be published, and what."""
         return self._promotion.unfit(self._news.suspected())

@@ -259,11 +259,11 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     settled_seconds: Annotated[
         float, Meta(ge=0, description="Seconds that users must have been here before a version, to have a say in it.")
     ] = 600.0
-    strangers: Annotated[
+    newcomers: Annotated[
         Share,
         Meta(
-            description="Share of examples of users who have no say, above which nothing becomes good and an alarm of"
-            " quality takes the scenario back."
+            description="Share of examples of users who are newer than that, above which nothing becomes good and an"
+            " alarm of quality takes the scenario back."
         ),
     ] = 0.5
     margin: Annotated[

@@ -134,21 +134,21 @@ class Operations:
                 )
 
     def doubt(self, reports: Sequence[DriftReport]) -> None:
-        """Take back what strangers have taught, where an alarm says that quality has fallen since they came.
+        """Take back what newcomers have taught, where an alarm says that quality has fallen since they came.
 
         Whoever sends events from accounts that nobody knows is not asked whether the lists have become better. Where
         the known users' own tastes shift, learning is the way out, and the gate watches it.
         """
         for report in reports:
             quality = report.signal in SIGNALS and SIGNALS[report.signal].kind == "quality"
-            if report.status != "alarm" or not quality or not self._learner.promotion.is_doubtful(report.scenario):
+            if report.status != "alarm" or not quality or not self._learner.versions.is_doubtful(report.scenario):
                 continue
-            share = self._learner.promotion.standings[report.scenario].strangers
+            share = self._learner.promotion.standings[report.scenario].newcomers
             self._take_back(
                 report.scenario,
                 report.signal,
-                f"{SIGNALS[report.signal].title} has fallen while {share:.0%} of the newest events came from users "
-                "whom its good version cannot have known.",
+                f"{SIGNALS[report.signal].title} has fallen while {share:.0%} of the newest events came from users who "
+                f"have been here for less than {self._settings.gate.settled_seconds:.0f} s.",
             )
 
     def judge(self) -> None:

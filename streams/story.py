@@ -25,10 +25,10 @@ from streams.simulate import Flood
 from streams.world import Shift
 
 MOVED_SHARE = 1.0
-"""Of the users, whose tastes shift."""
+"""Of the users, who turn to what is new in fashion."""
 
-FLOOD_ITEMS = 120
-POISON_RATE = 100.0
+FLOOD_ITEMS = 200
+POISON_RATE = 120.0
 """Events per second of crawlers, who look at everything and want nothing."""
 
 WINDOW_SECONDS = 15.0
@@ -59,11 +59,11 @@ class Script:
     poison_at: float = 110.0
     poison_until: float = 150.0
     end: float = 360.0
-    events_per_second: float = 100.0
+    events_per_second: float = 150.0
 
     @property
     def shifts(self) -> list[Shift]:
-        return [Shift(self.shifted, self.shift_at, MOVED_SHARE)]
+        return [Shift(self.shifted, self.shift_at, MOVED_SHARE, fashion=True)]
 
     @property
     def floods(self) -> list[Flood]:

@@ -35,11 +35,16 @@ SHELF_SHARE_OF_A_LIFE = 0.5
 
 @dataclass(frozen=True)
 class Shift:
-    """From `after_seconds` on, this share of the users has new tastes in one scenario."""
+    """From `after_seconds` on, this share of the users has new tastes in one scenario.
+
+    Attributes:
+        fashion: whether all of them turn to the same; else each draws tastes of their own.
+    """
 
     scenario: str
     after_seconds: float
     share: float
+    fashion: bool = False
 
 
 class UnknownScenario(Exception):
@@ -160,8 +165,10 @@ class World:
         for shift in due:
             mood = self._moods[shift.scenario]
             moved = mood.permutation(len(self.users))[: round(shift.share * len(self.users))]
+            fashion = _draw_taste(mood) if shift.fashion else None
             for seat in moved:
-                self._taste[shift.scenario][seat] = _draw_taste(mood)
+                own = _draw_taste(mood) if fashion is None else fashion + mood.normal(0.0, TASTE_NOISE, DIMENSIONS)
+                self._taste[shift.scenario][seat] = own
         return due
 
     def click_probability(self, seat: int, scenario: str, item_ids: Sequence[str], elapsed: float) -> Floats:

@@ -101,16 +101,16 @@ def test_who_came_after_the_good_version_was_made_does_not_vote_on_it() -> None:
     assert not a_vote(since=1.0, control=True)
 
 
-def test_the_share_of_strangers_is_that_of_the_newest_examples() -> None:
-    standing = Standing(good=3, known_until=START)
-    known, stranger = example("a", offset=100), example("a", offset=100)
-    stranger.user_since = START + 1.0
-    standing.meet([known] * NEWEST)
-    assert standing.strangers == 0.0
+def test_the_share_of_newcomers_is_that_of_the_newest_examples() -> None:
+    standing = Standing(good=3)
+    known, newcomer = example("a", offset=100), example("a", offset=100)
+    known.user_since, newcomer.user_since = START, START + 95.0
+    standing.meet([known] * NEWEST, 60.0)
+    assert standing.newcomers == 0.0
     for _ in range(20):
-        standing.meet([stranger] * 75 + [known] * 25)
-    assert 0.6 < standing.strangers < 0.75
-    standing.meet([known] * NEWEST)
-    assert standing.strangers == 0.0
-    standing.meet([])
-    assert standing.strangers == 0.0
+        standing.meet([newcomer] * 75 + [known] * 25, 60.0)
+    assert 0.6 < standing.newcomers < 0.75
+    standing.meet([known] * NEWEST, 60.0)
+    assert standing.newcomers == 0.0
+    standing.meet([], 60.0)
+    assert standing.newcomers == 0.0
