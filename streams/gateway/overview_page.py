@@ -13,6 +13,7 @@ from schemas.signals import PAGING, SIGNALS
 from streams.gateway.charts import mark_title, spark
 from streams.gateway.gateway import Gateway
 from streams.gateway.overview import Overview, ScenarioSummary, State, Trend, read_overview
+from streams.gateway.ranges import range_of
 from streams.gateway.series import read_seconds
 from streams.gateway.words import counted, listed
 from streams.history import Point
@@ -38,10 +39,12 @@ class Step:
     link: str
 
 
-def read(gateway: Gateway, _request: Request, span: str) -> Mapping[str, Any]:
+def read(gateway: Gateway, request: Request) -> Mapping[str, Any]:
+    span = range_of(gateway, request, gateway.settings.scenarios)
     overview = read_overview(gateway.settings, gateway.serve, gateway.history, seconds=read_seconds(span))
     summaries = overview.scenarios
     return {
+        "span": span,
         "overview": overview,
         "headline": headline(summaries),
         "matters": [(each, steps(each)) for each in summaries if each.state in NEED_SOMEBODY][:MATTERS_SHOWN],

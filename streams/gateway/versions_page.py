@@ -16,6 +16,7 @@ from streams.gateway.gateway import Gateway
 from streams.gateway.overview import ScenarioSummary
 from streams.gateway.overview_page import STATES
 from streams.gateway.scenario_page import read_summary
+from streams.gateway.series import DEFAULT_RANGE
 from streams.gateway.words import counted, say
 
 ORDERS_SHOWN = 12
@@ -54,9 +55,9 @@ class Order:
     choices: list[Kept] = field(default_factory=list)
 
 
-def read(gateway: Gateway, request: Request, span: str) -> Mapping[str, Any]:
+def read(gateway: Gateway, request: Request) -> Mapping[str, Any]:
     name = gateway.check_scenario(request.path_params["scenario"])
-    summary = read_summary(gateway, name, span)
+    summary = read_summary(gateway, name, DEFAULT_RANGE)
     versions = gateway.history.versions(name)
     kept = kept_versions(versions, summary)
     return {
