@@ -19,6 +19,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from schemas.signals import SIGNALS
+from schemas.times import say_length
 from streams.administration import BrokerUnreachable
 from streams.gateway import data_page, login_page, look_up_page, overview_page, scenario_page, versions_page, words
 from streams.gateway.backwards import no_broker
@@ -154,8 +155,8 @@ def _environment() -> jinja2.Environment:
         auto_reload=False,
     )
     environment.filters.update(
-        say=lambda value, signal: words.say(value, SIGNALS[signal].unit),
-        lasting=words.say_length,
+        say=lambda value, signal: SIGNALS[signal].say(value),
+        lasting=say_length,
         utc=words.say_utc,
         machine=words.machine_time,
         listed=words.listed,

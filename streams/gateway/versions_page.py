@@ -10,14 +10,14 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
-from schemas.signals import SIGNALS
+from schemas.signals import NOTHING, SIGNALS, say_number
 from schemas.tables import Version
 from streams.gateway.gateway import Gateway
 from streams.gateway.overview import ScenarioSummary
 from streams.gateway.overview_page import STATES
 from streams.gateway.scenario_page import read_summary
 from streams.gateway.series import DEFAULT_RANGE
-from streams.gateway.words import counted, say
+from streams.gateway.words import counted
 
 ORDERS_SHOWN = 12
 METRICS_FIRST = ("recall@10", "ndcg@10", "click_rate", "log_loss")
@@ -107,8 +107,8 @@ def _tags(version: Version, summary: ScenarioSummary) -> tuple[str, ...]:
 
 def _say_metric(name: str, value: float | None) -> str:
     if name in SIGNALS:
-        return say(value, SIGNALS[name].unit)
-    return "no data" if value is None else f"{value:,.4g}"
+        return SIGNALS[name].say(value)
+    return NOTHING if value is None else f"{value:,.0f}" if value.is_integer() else say_number(value)
 
 
 def _compare(name: str, own: Mapping[str, float], before: Mapping[str, float]) -> int:

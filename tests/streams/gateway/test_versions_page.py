@@ -44,7 +44,7 @@ def test_each_version_stands_beside_the_one_before() -> None:
         version(7, "a", **{"recall@10": 0.30, "log_loss": 4.0, "ndcg@10": 0.2}),
     ]
     newer, older = kept_versions(versions, summary(restores=7))
-    assert newer.metrics == {"recall@10": ("31.0 %", 1), "ndcg@10": ("0.200", 0), "log_loss": ("4.100", -1)}
+    assert newer.metrics == {"recall@10": ("31.0 %", 1), "ndcg@10": ("0.200", 0), "log_loss": ("4.10", -1)}
     assert newer.changed == "200 steps later, recall +1.0 points, a new lineage"
     assert older.changed == "the oldest that is kept"
     assert (newer.tags, older.tags) == (("good",), ("served",))
