@@ -27,8 +27,13 @@ def version(number: int, lineage: str = "a", **metrics: float) -> Version:
     )  # fmt: skip
 
 
+def will(action: str, found: ScenarioSummary) -> str:
+    made = orders("shop", found, kept_versions([version(9), version(7)], found))
+    return " ".join(next(each for each in made if each.action == action).will)
+
+
 def why_not(found: ScenarioSummary, versions: list[Version]) -> dict[str, str]:
-    made = orders("shop", found, kept_versions(versions, found), "restart")
+    made = orders("shop", found, kept_versions(versions, found))
     return {each.action: each.why_not for each in made if each.why_not}
 
 
@@ -60,10 +65,21 @@ def test_only_what_makes_sense_may_be_ordered() -> None:
     assert set(why_not(summary(), [version(9)])) == {"resume"}
     assert set(why_not(summary(learning="paused"), [version(9)])) == {"pause"}
     assert set(why_not(summary(), [])) == {"rollback", "resume"}
+    assert "No other version" in why_not(summary(restores=9), [version(9)])["rollback"]
 
 
 def test_a_rollback_offers_every_version_but_the_one_that_is_served() -> None:
     found = summary(restores=7)
-    rollback = orders("shop", found, kept_versions([version(9), version(7)], found), "pause")[0]
+    rollback = orders("shop", found, kept_versions([version(9), version(7)], found))[0]
     assert [each.version.version for each in rollback.choices] == [9]
-    assert "Learning pauses until somebody resumes it." in rollback.will
+    assert any("pauses until somebody resumes it" in sentence for sentence in rollback.will)
+
+
+def test_each_dialog_says_what_becomes_of_the_version_that_is_served() -> None:
+    plain, back = summary(), summary(restores=7)
+    assert "served already" in will("promote", plain)
+    assert "served in place of version 7" in will("promote", back)
+    assert "Learning stays paused" in will("promote", summary(restores=7, learning="paused"))
+    assert "What is served stays as it is, version 7" in will("pause", back)
+    assert "What it learns is served as it is learnt." in will("resume", summary(learning="paused"))
+    assert "Version 7 stays served until what is learnt has passed the gate" in will("resume", back)
