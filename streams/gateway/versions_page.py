@@ -21,6 +21,8 @@ from streams.gateway.words import counted
 
 ORDERS_SHOWN = 12
 METRICS_FIRST = ("recall@10", "ndcg@10", "click_rate", "log_loss")
+COUNTS = {"examples": "Examples", "tested": "Tests", "hits": "Hits"}
+"""Metrics of a version that count from the beginning; the signal of the same name is a rate."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def read(gateway: Gateway, request: Request) -> Mapping[str, Any]:
         "metrics": list(kept[0].metrics) if kept else [],
         "orders": orders(name, summary, kept),
         "choices_say": choices_say,
+        "metric_title": metric_title,
         "performed": gateway.history.actions(name, limit=ORDERS_SHOWN),
         "now": time.time(),
     }
@@ -105,8 +108,12 @@ def _tags(version: Version, summary: ScenarioSummary) -> tuple[str, ...]:
     return tuple(tags)
 
 
+def metric_title(name: str) -> str:
+    return COUNTS.get(name) or (SIGNALS[name].title if name in SIGNALS else name)
+
+
 def _say_metric(name: str, value: float | None) -> str:
-    if name in SIGNALS:
+    if name in SIGNALS and name not in COUNTS:
         return SIGNALS[name].say(value)
     return NOTHING if value is None else f"{value:,.0f}" if value.is_integer() else say_number(value)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas.tables import Version
 from streams.gateway.overview import ScenarioSummary, Standing
-from streams.gateway.versions_page import kept_versions, orders, served_version
+from streams.gateway.versions_page import kept_versions, metric_title, orders, served_version
 
 STANDING: dict[str, Any] = {
     "learning": "on", "restores": None, "good": 9, "since": 0.0, "reason": "", "pairs": 0, "difference": 0.0,
@@ -59,6 +59,12 @@ def test_a_metric_that_an_older_version_lacks_is_no_data_and_no_comparison() -> 
     newer, older = kept_versions([version(9, click_rate=0.1), version(7)], summary())
     assert newer.metrics["click_rate"] == ("0.100", 0)
     assert older.metrics["click_rate"] == ("no data", 0)
+
+
+def test_examples_of_a_version_are_a_count_and_no_rate() -> None:
+    newer, _ = kept_versions([version(9, examples=12_340, tested=900), version(7, examples=7_404)], summary())
+    assert newer.metrics == {"examples": ("12,340", 0), "tested": ("900", 0)}
+    assert [metric_title(name) for name in ("examples", "recall@10", "other")] == ["Examples", "Recall@10", "other"]
 
 
 def test_only_what_makes_sense_may_be_ordered() -> None:
