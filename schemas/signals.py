@@ -17,7 +17,7 @@ PAGING: frozenset[Kind] = frozenset(("quality", "calibration", "operations"))
 
 
 NOTHING = "no data"
-LEADING = ("recall@10", "click_rate")
+LEADING = frozenset(("recall@10", "click_rate"))
 """Signals that are named first where several alarm together: what everybody understands."""
 
 
@@ -66,11 +66,6 @@ def say_number(value: float) -> str:
         return "0"
     behind = 2 - math.floor(math.log10(abs(value)))
     return f"{value:,.{min(4, max(0, behind))}f}"
-
-
-def leading(signal: str) -> int:
-    """The place of a signal among those that alarm together, least first."""
-    return LEADING.index(signal) if signal in LEADING else len(LEADING)
 
 
 _LOOK_AT_INPUTS = (

@@ -21,7 +21,7 @@ from schemas.control import Control
 from schemas.records import OtherVersion
 from schemas.reports import DriftReport, Severity
 from schemas.settings import Settings
-from schemas.signals import SIGNALS, leading
+from schemas.signals import LEADING, SIGNALS
 from schemas.tables import Version
 from schemas.times import say_time
 from streams.history import History
@@ -140,7 +140,7 @@ class Operations:
         Whoever sends events from accounts that nobody knows is not asked whether the lists have become better. Where
         the known users' own tastes shift, learning is the way out, and the gate watches it.
         """
-        for report in sorted(reports, key=lambda each: leading(each.signal)):
+        for report in sorted(reports, key=lambda each: each.signal not in LEADING):
             quality = report.signal in SIGNALS and SIGNALS[report.signal].kind == "quality"
             if report.status != "alarm" or not quality or not self._learner.promotion.is_doubtful(report.scenario):
                 continue

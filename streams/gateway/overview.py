@@ -10,7 +10,7 @@ import msgspec
 
 from schemas.reports import Severity
 from schemas.settings import Settings
-from schemas.signals import SIGNALS, leading
+from schemas.signals import LEADING, SIGNALS
 from schemas.tables import Report, Stance
 from schemas.topics import Topics
 from streams.gateway.words import listed
@@ -187,7 +187,7 @@ def _open(reports: Sequence[Report]) -> list[Alarm]:
         since.setdefault(report.signal, report.detected_at)
         last[report.signal] = report
     alarms = [_alarm(report, since[name]) for name, report in last.items()]
-    return sorted(alarms, key=lambda each: (each.severity != "page", leading(each.signal), each.since))
+    return sorted(alarms, key=lambda each: (each.severity != "page", each.signal not in LEADING, each.since))
 
 
 def _alarm(report: Report, since: float) -> Alarm:

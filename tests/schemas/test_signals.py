@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from schemas.signals import SIGNALS, leading, say_number
+from schemas.signals import SIGNALS, say_number
 from schemas.times import say_length
 
 
@@ -45,11 +45,6 @@ def test_a_change_of_a_share_is_in_points() -> None:
 )  # fmt: skip
 def test_a_number_has_three_digits(value: float, said: str) -> None:
     assert say_number(value) == said
-
-
-def test_what_everybody_understands_is_named_first() -> None:
-    some = ["ndcg@10", "log_loss", "click_rate", "recall@10"]
-    assert sorted(some, key=leading) == ["recall@10", "click_rate", "ndcg@10", "log_loss"]
 
 
 def test_lengths_of_time_are_said_in_the_unit_that_fits() -> None:

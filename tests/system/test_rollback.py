@@ -142,6 +142,7 @@ def test_a_scenario_goes_back_to_a_version_and_stays_there_until_a_person_or_the
 
     # It learns on, and why that version is served again is not forgotten.
     assert done(history, order(system, "resume", scenario="shop", reason="enough")).outcome == "done"
+    until(lambda: history.stances()["shop"].learning == "on", "it is said that shop learns")
     resumed = history.stances()["shop"]
     assert (resumed.learning, resumed.restores, resumed.reason, resumed.since) == ("on", good, "a test", stance.since)
 

@@ -133,7 +133,7 @@ def test_of_alarms_that_come_together_what_everybody_understands_leads(either_do
         [report(number, at=NOW - 60 + number, signal=name) for number, name in enumerate(signals)]
     )
     (shop,) = [each for each in overview(either_door).scenarios if each.scenario == "shop"]
-    assert shop.sentence == "recall@10 fell. Also in alarm: Click rate, NDCG@10 and Log loss."
+    assert shop.sentence == "click_rate fell. Also in alarm: Recall@10, NDCG@10 and Log loss."
 
 
 def test_a_trend_tells_now_from_before(either_door: Door) -> None:
