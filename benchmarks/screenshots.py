@@ -39,6 +39,7 @@ def main() -> None:
         )
         for picture in arguments.pictures:
             path, _, file = picture.rpartition("=")
+            page.context.clear_cookies()  # a range that one picture asks for is not chosen for the next
             page.goto(arguments.url.rstrip("/") + path)
             page.wait_for_selector("html[data-whole]", state="attached", timeout=60_000)
             taken = Image.open(io.BytesIO(page.screenshot(full_page=arguments.whole)))

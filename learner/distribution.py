@@ -139,7 +139,7 @@ class Distribution:
             return Verdict("none", f"too few events: {seen:,} of {REFERENCE + WINDOW:,}")
         if len(set(state.reference)) == 1 and state.distance == 0:
             return Verdict("none", "no result: all events are of one kind")
-        where = f"{state.distance:.4g} from before, of {state.threshold:.4g} that count"
+        where = f"{state.distance:.3g} from before, of {state.threshold:.3g} that count"
         return Verdict("alarm" if state.alarmed else "steady", where)
 
     def _compare(self) -> list[Finding]:

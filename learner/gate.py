@@ -81,7 +81,8 @@ class Standing(msgspec.Struct, kw_only=True):
         through: for each partition of the events topic the last offset that what is served has learnt from; None where
             that is all that was taken.
         known_until: who first came after this time has no say, epoch seconds.
-        since: when all this began to hold, epoch seconds; `reason` says why, for people.
+        since: when all this began to hold, or when `restores` was put back, epoch seconds; `reason` says why, for
+            people.
         test: of what was learnt since against the good version.
         newcomers: share of the newest examples, fading over `NEWEST` of them, that are of users who have come just now.
         turn: share of a micro-batch that is still to be ranked by both.

@@ -243,10 +243,10 @@ class Level:
             return Verdict("none", f"too few observations: {seen:,} of {LEAST_BATCHES * self._batch:,}")
         now = state.now
         if state.alarmed_at is not None:
-            return Verdict("alarm", f"it went from {state.reference.mean:.4g} to {state.alarmed_at:.4g}")
+            return Verdict("alarm", f"it went from {state.reference.mean:.3g} to {state.alarmed_at:.3g}")
         if len({*state.blocks.means, *state.batches.means}) == 1:
-            return Verdict("none", f"no result: it is always the same, {now.mean:.4g}")
-        return Verdict("steady", f"at {now.mean:.4g} over the last {int(now.count):,} observations")
+            return Verdict("none", f"no result: it is always the same, {now.mean:.3g}")
+        return Verdict("steady", f"at {now.mean:.3g} over the last {int(now.count):,} observations")
 
     # Stretches
 

@@ -94,5 +94,5 @@ class Load:
             return Verdict("none", f"too few readings: {len(state.ticks)} of {LEAST_BEFORE + RECENT}")
         now = median(state.ticks[-RECENT:])
         if state.before is not None:
-            return Verdict("alarm", f"at {now:.4g}; it was {state.before:.4g}")
-        return Verdict("steady", f"at {now:.4g}")
+            return Verdict("alarm", f"at {now:.3g}; it was {state.before:.3g}")
+        return Verdict("steady", f"at {now:.3g}")

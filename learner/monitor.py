@@ -185,22 +185,23 @@ class Monitor:
 def reason(signal: str, finding: Finding) -> str:
     """A sentence for people."""
     known = SIGNALS[signal]
-    value, before, threshold = (f"{each:.4g}" for each in (finding.value, finding.reference, finding.threshold))
+    value, before, threshold = (known.say(each) for each in (finding.value, finding.reference, finding.threshold))
     if known.kind == "operations":
+        unit = f" {known.unit}" if known.unit in ("events", "examples") else ""
         if finding.status == "cleared":
-            return f"{known.title}: {finding.because}, at {value} {known.unit}; before the alarm it was {before}."
-        return f"{known.title} is at {value} {known.unit}; it was {before}, and above {threshold} is too much."
+            return f"{known.title}: {finding.because}, at {value}{unit}; before the alarm it was {before}."
+        return f"{known.title} is at {value}{unit}; it was {before}, and above {threshold} is too much."
     if signal in (*ROWS, "event_mix"):
         if finding.status == "cleared":
-            return f"{known.title}: {finding.because}, {value} from what is compared with ({known.unit})."
+            return f"{known.title}: {finding.because}, {value} from what is compared with."
         return (
-            f"{known.title}: the last {finding.window:,} events lie {value} from before ({known.unit}), where up to "
-            f"{threshold} would be chance; {finding.because}."
+            f"{known.title}: the last {finding.window:,} events lie {value} from before, where up to {threshold} would "
+            f"be chance; {finding.because}."
         )
     if finding.status == "cleared":
         return f"{known.title}: {finding.because}, at {value} over {finding.window:,} observations; it was {before}."
     moved = "fell" if finding.value < finding.reference else "rose"
     return (
-        f"{known.title} {moved} from {before} to {value} ({known.unit}) over the last {finding.window:,} observations; "
-        f"a change of {threshold} or more counts."
+        f"{known.title} {moved} from {before} to {value} over the last {finding.window:,} observations; a change of "
+        f"{known.say_change(finding.threshold)} or more counts."
     )

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
+
+from schemas.times import say_length
 
 Kind = Literal["quality", "calibration", "operations", "input", "exposure"]
 Better = Literal["higher", "lower", "steady"]
 
 PAGING: frozenset[Kind] = frozenset(("quality", "calibration", "operations"))
 """Kinds whose alarms page; those of the others are notes beside the charts."""
+
+
+NOTHING = "no data"
+LEADING = frozenset(("recall@10", "click_rate"))
+"""Signals that are named first where several alarm together: what everybody understands."""
 
 
 class Signal(msgspec.Struct, frozen=True):
@@ -29,6 +37,35 @@ class Signal(msgspec.Struct, frozen=True):
     better: Better
     meaning: str
     remedy: str
+
+    def say(self, value: float | None) -> str:
+        """A value as people read it, to three digits or so; a missing one is `no data`, which is not 0."""
+        unit = self.unit
+        if value is None:
+            return NOTHING
+        if unit.startswith("share"):
+            return f"{value * 100:.{1 if value >= 0.01 or value == 0 else 2}f} %"
+        if unit == "seconds":
+            return say_length(value)
+        if unit == "milliseconds":
+            return f"{value:,.0f} ms" if value < 1000 else f"{value / 1000:,.1f} s"
+        if unit in ("events", "examples"):
+            return f"{value:,.0f}"
+        if unit.endswith("per second"):
+            return f"{value:,.0f}/s" if value >= 10 or value == 0 else f"{value:.2g}/s"
+        return say_number(value)
+
+    def say_change(self, change: float) -> str:
+        """A difference of two values: of shares, in points."""
+        return f"{change * 100:.1f} points" if self.unit.startswith("share") else self.say(change)
+
+
+def say_number(value: float) -> str:
+    """Three significant digits, and no more than four behind the point: `0.235`, `0.0725`, `4.20`, `1,235`."""
+    if value == 0:
+        return "0"
+    behind = 2 - math.floor(math.log10(abs(value)))
+    return f"{value:,.{min(4, max(0, behind))}f}"
 
 
 _LOOK_AT_INPUTS = (

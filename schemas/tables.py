@@ -189,7 +189,8 @@ class Stance(Table):
         learning: `on` or `paused`.
         restores: the earlier version that is served again; None where what is learnt is served as it is learnt.
         good: the newest version that was found good; None before the first.
-        since: epoch seconds from which all this holds; `reason`: why, for people.
+        since: epoch seconds from which all this holds, or since when `restores` is served again; `reason`: why, for
+            people.
         pairs: examples on which what is learnt was compared with the good version since that was made, and
             `difference`: by how much recall@10 was higher on them, in the mean.
     """

@@ -191,6 +191,14 @@ class History:
                     found.setdefault(row.scenario, {})[row.signal] = point
         return found
 
+    def reaches_back(self, scenarios: Collection[str], signals: Collection[str], before: float) -> bool:
+        """Whether anything was measured of these before that time; one look into the index for each of them."""
+        # What is an hour old stands at the finest resolution no more, and what is days old at the next one no more.
+        old = sa.or_(*(sa.and_(Series.seconds == each, Series.at <= before - each) for each in RESOLUTIONS))
+        found = sa.exists().where(Series.scenario.in_(sorted(scenarios)), Series.signal.in_(sorted(signals)), old)
+        with self._reader.connect() as connection:
+            return bool(connection.scalar(sa.select(found)))
+
     def prune(self, now: float) -> None:
         """Drop what is older than it is kept for."""
         with self.engine.begin() as connection:

@@ -21,7 +21,7 @@ from schemas.control import Control
 from schemas.records import OtherVersion
 from schemas.reports import DriftReport, Severity
 from schemas.settings import Settings
-from schemas.signals import SIGNALS
+from schemas.signals import LEADING, SIGNALS
 from schemas.tables import Version
 from schemas.times import say_time
 from streams.history import History
@@ -129,8 +129,9 @@ class Operations:
                 self._take_back(
                     name,
                     "recall@10",
-                    f"On {standing.test.pairs} examples that both ranked before learning from them, what was learnt "
-                    f"had recall@10 lower by {-standing.test.difference:.3f} than good version {standing.good}.",
+                    f"On {standing.test.pairs:,} examples that both ranked before learning from them, recall@10 of "
+                    f"what was learnt was lower by {_points(standing.test.difference)} than that of good version "
+                    f"{standing.good}.",
                 )
 
     def doubt(self, reports: Sequence[DriftReport]) -> None:
@@ -139,7 +140,7 @@ class Operations:
         Whoever sends events from accounts that nobody knows is not asked whether the lists have become better. Where
         the known users' own tastes shift, learning is the way out, and the gate watches it.
         """
-        for report in reports:
+        for report in sorted(reports, key=lambda each: each.signal not in LEADING):
             quality = report.signal in SIGNALS and SIGNALS[report.signal].kind == "quality"
             if report.status != "alarm" or not quality or not self._learner.versions.is_doubtful(report.scenario):
                 continue
@@ -147,8 +148,8 @@ class Operations:
             self._take_back(
                 report.scenario,
                 report.signal,
-                f"{SIGNALS[report.signal].title} has fallen while {share:.0%} of the newest events came from users who "
-                f"have been here for less than {self._settings.gate.settled_seconds:.0f} s.",
+                f"{SIGNALS[report.signal].title} fell while {share * 100:.0f} % of the newest events came from users "
+                f"who have been here for less than {self._settings.gate.settled_seconds:.0f} s.",
             )
 
     def judge(self) -> None:
@@ -162,11 +163,12 @@ class Operations:
         kept = {}
         for name in passed:
             before = self._learner.promotion.standings[name]
-            kept[name] = version = self._promote(name, f"It ranked no worse on {before.test.pairs} examples.")
+            kept[name] = version = self._promote(name, f"It ranked no worse on {before.test.pairs:,} examples.")
             if before.restores is not None:
                 reason = (
-                    f"What was learnt since has passed the gate ({before.test.pairs} examples, recall@10 "
-                    f"{before.test.difference:+.3f}); version {version} is good, and served in place of version "
+                    f"What was learnt since has passed the gate: on {before.test.pairs:,} examples that both ranked "
+                    f"its recall@10 was {'lower' if before.test.difference < 0 else 'higher'} by "
+                    f"{_points(before.test.difference)}. Version {version} is good, and served in place of version "
                     f"{before.restores}."
                 )
                 reports.append(self._report(name, "recall@10", "promoted", "news", reason, f"serve {version}"))
@@ -183,7 +185,7 @@ class Operations:
             except (Refusal, DamagedCheckpoint, CheckpointMismatch, UnknownScenario, OtherVersion) as error:
                 log.error("%s cannot go back to version %d: %s", name, version.version, error)
                 continue
-            then = "learning starts again from there" if learning else "learning is paused until a person resumes it"
+            then = "learning goes on from there" if learning else "learning is paused until a person resumes it"
             self._checkpoint({}, _nothing)
             self._reporter.say(
                 [
@@ -262,7 +264,8 @@ class Operations:
             if standing.learning == wanted:
                 return f"Learning was {'on' if wanted else 'paused'} already."
             (self._learner.versions.resume if wanted else self._learner.versions.pause)(name)
-            standing.since, standing.reason = self._clock(), order.reason
+            if standing.restores is None:  # else they say since when, and why, that version is served again
+                standing.since, standing.reason = self._clock(), order.reason
             served = "" if standing.restores is None else f" Version {standing.restores} is served until it has passed."
             return f"Learning goes on.{served}" if wanted else "Learning is paused; what is served stays as it is."
         if order.action == "promote":
@@ -393,6 +396,10 @@ class Operations:
             self._history.save_stances(rows)
         except DBAPIError as error:
             log.warning("cannot say how the scenarios stand: %s", str(error.orig).splitlines()[0])
+
+
+def _points(difference: float) -> str:
+    return SIGNALS["recall@10"].say_change(abs(difference))
 
 
 def _nothing(_connection: Connection) -> None:

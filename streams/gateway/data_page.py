@@ -37,7 +37,7 @@ class Lagging:
         return sum(self.lags.values())
 
 
-def read(gateway: Gateway, request: Request, _span: str) -> Mapping[str, Any]:
+def read(gateway: Gateway, request: Request) -> Mapping[str, Any]:
     """What the database alone says; the rest is loaded once the page stands."""
     dead = sorted(
         (
@@ -50,7 +50,7 @@ def read(gateway: Gateway, request: Request, _span: str) -> Mapping[str, Any]:
     return {"dead": dead, "code": request.query_params.get("code", ""), "topic": request.query_params.get("topic", "")}
 
 
-def read_lag(gateway: Gateway, request: Request, _span: str) -> Mapping[str, Any]:
+def read_lag(gateway: Gateway, request: Request) -> Mapping[str, Any]:
     """Lag and freshness, for which Kafka is asked."""
     health = health_of_data(gateway, Asked(request, {}, Nothing(), Nothing()))
     return {
@@ -71,7 +71,7 @@ def lagging(health: HealthOfData, items: str) -> Iterator[Lagging]:
         )
 
 
-def read_letters(gateway: Gateway, request: Request, _span: str) -> Mapping[str, Any]:
+def read_letters(gateway: Gateway, request: Request) -> Mapping[str, Any]:
     """Dead letters, newest first, those of one cause if it is named."""
     given = request.query_params
     before = given.get("before", "")

@@ -11,7 +11,7 @@ from streams.gateway.gateway import Gateway
 from streams.gateway.sign_in import AFTERWARDS, local
 
 
-def read(gateway: Gateway, request: Request, _span: str) -> Mapping[str, Any]:
+def read(gateway: Gateway, request: Request) -> Mapping[str, Any]:
     given = request.query_params
     return {
         "next": local(given.get("next", AFTERWARDS)),

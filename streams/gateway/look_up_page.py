@@ -33,7 +33,7 @@ class Exposure:
     sources: dict[str, int]
 
 
-def read(gateway: Gateway, request: Request, _span: str) -> Mapping[str, Any]:
+def read(gateway: Gateway, request: Request) -> Mapping[str, Any]:
     given = request.query_params
     user_id, item_id = given.get("user", "").strip(), given.get("item", "").strip()
     user: UserAnswer | None = None
@@ -67,13 +67,13 @@ def _usual(gateway: Gateway, user: UserAnswer | None, item: ItemAnswer | None) -
     return [name for name in [*own, *gateway.settings.scenarios] if name in gateway.settings.scenarios]
 
 
-async def read_list(gateway: Gateway, request: Request, _span: str) -> Mapping[str, Any]:
+async def read_list(gateway: Gateway, request: Request) -> Mapping[str, Any]:
     """What is recommended to a user at this moment, by asking SERVE."""
     scenario, user_id = request.query_params.get("scenario", ""), request.query_params.get("user", "")
     return await _asked(gateway, scenario, {"user_id": user_id})
 
 
-async def read_similar(gateway: Gateway, request: Request, _span: str) -> Mapping[str, Any]:
+async def read_similar(gateway: Gateway, request: Request) -> Mapping[str, Any]:
     """What lies nearest to an item, by asking SERVE."""
     scenario, item_id = request.query_params.get("scenario", ""), request.query_params.get("item", "")
     return await _asked(gateway, scenario, {"item_id": item_id, "k": SIMILAR_SHOWN})
@@ -88,12 +88,12 @@ async def _asked(gateway: Gateway, scenario: str, fields: Mapping[str, Any]) -> 
     return {"found": found, "items": listed_items(found, titles), "seconds": seconds}
 
 
-def read_lists(gateway: Gateway, request: Request, _span: str) -> Mapping[str, Any]:
+def read_lists(gateway: Gateway, request: Request) -> Mapping[str, Any]:
     """The last lists of a scenario."""
     return {"latest": latest_of(gateway, request.path_params["scenario"], 8), "now": time.time()}
 
 
-def read_exposure(gateway: Gateway, request: Request, _span: str) -> Mapping[str, Any]:
+def read_exposure(gateway: Gateway, request: Request) -> Mapping[str, Any]:
     """How often an item stands in the newest lists of a scenario."""
     scenario, item_id = request.query_params.get("scenario", ""), request.query_params.get("item", "")
     latest = latest_of(gateway, scenario, MOST_LISTS)

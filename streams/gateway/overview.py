@@ -10,9 +10,10 @@ import msgspec
 
 from schemas.reports import Severity
 from schemas.settings import Settings
-from schemas.signals import SIGNALS
+from schemas.signals import LEADING, SIGNALS
 from schemas.tables import Report, Stance
 from schemas.topics import Topics
+from streams.gateway.words import listed
 from streams.history import RESOLUTIONS, History, Point
 from streams.status import ScenarioStatus, read_scenarios
 from streams.store import Store
@@ -99,7 +100,7 @@ class ScenarioSummary(msgspec.Struct, frozen=True):
         status: counts, lag and model, as `headstream status` shows them; its `lag` is that of the newest measurement.
         stance: None before LEARN has said how it stands.
         signals: the key signals by name.
-        alarms: those that are open, those that page first.
+        alarms: those that are open, those that page first, and of these what everybody understands.
     """
 
     scenario: str
@@ -111,6 +112,11 @@ class ScenarioSummary(msgspec.Struct, frozen=True):
     stance: Standing | None
     signals: dict[str, Trend]
     alarms: list[Alarm]
+
+    @property
+    def restores(self) -> int | None:
+        """The earlier version that is served again, where one is."""
+        return self.stance.restores if self.stance is not None else None
 
 
 class Overview(msgspec.Struct, frozen=True):
@@ -181,7 +187,7 @@ def _open(reports: Sequence[Report]) -> list[Alarm]:
         since.setdefault(report.signal, report.detected_at)
         last[report.signal] = report
     alarms = [_alarm(report, since[name]) for name, report in last.items()]
-    return sorted(alarms, key=lambda each: (each.severity != "page", each.since))
+    return sorted(alarms, key=lambda each: (each.severity != "page", each.signal not in LEADING, each.since))
 
 
 def _alarm(report: Report, since: float) -> Alarm:
@@ -231,6 +237,15 @@ _SILENT = (
     "published."
 )
 
+_UNTIL_PASSED = (
+    "Look at the newest events and at who sends them. What is learnt now is served once it has passed the gate, or "
+    "once somebody promotes it."
+)
+_UNTIL_RESUMED = (
+    "Resume learning once the reason is gone; what it learns is served once it has passed the gate, or once somebody "
+    "promotes it."
+)
+
 
 def _verdict(
     status: ScenarioStatus,
@@ -239,25 +254,43 @@ def _verdict(
     alarms: Sequence[Alarm],
     topic: str,
 ) -> tuple[State, str, str, float | None]:
-    """The state, its sentence, what to do, and since when."""
+    """The state, its sentence, what to do, and since when; that a scenario was rolled back is said before all else."""
     paused = stance is not None and stance.learning == "paused"
     also = " Learning is paused." if paused else ""
     paging = [each for each in alarms if each.severity == "page"]
+    measured = [trend.at for trend in signals.values() if trend.at is not None]
+    silent = bool(measured) and not any(trend.fresh for trend in signals.values())
+    if stance is not None and stance.restores is not None:
+        sentence, to_do = _say_restored(stance), _UNTIL_RESUMED if paused else _UNTIL_PASSED
+        if alarms:
+            sentence += f" In alarm: {_titles(alarms)}."
+        if not paging and silent:
+            return "silent", f"{sentence} Nothing is measured any more.", _SILENT, max(measured)
+        return "trouble" if paging else "watch", sentence, to_do, stance.since
     for state, some in (("trouble", paging), ("watch", [] if paused else alarms)):
         if some:
-            titles = ", ".join(dict.fromkeys(each.title for each in some))
-            return state, f"{titles}: {some[0].why}{also}", some[0].what_to_do, min(each.since for each in some)  # type: ignore[return-value]
+            others = f" Also in alarm: {_titles(some[1:])}." if some[1:] else ""
+            return state, f"{some[0].why}{others}{also}", some[0].what_to_do, min(each.since for each in some)  # type: ignore[return-value]
     if stance is not None and paused:
         why = f": {stance.reason}" if stance.reason else "."
         return "paused", f"Learning is paused{why}", "Resume it once the reason is gone.", stance.since
-    measured = [trend.at for trend in signals.values() if trend.at is not None]
     if status["events"] == 0 and not measured:
         return "no data", "No event has come yet.", f"Publish events to {topic}.", None
-    if measured and not any(trend.fresh for trend in signals.values()):
+    if silent:
         return "silent", "Nothing is measured any more.", _SILENT, max(measured)
     if status["model"]["age_seconds"] is None:
         return "no data", "No model has been published yet.", "Look whether LEARN runs.", None
-    if stance is not None and stance.restores is not None:
-        sentence = f"Version {stance.restores} is served again: {stance.reason}"
-        return "watch", sentence, "Promote what was learnt since, once it is right again.", stance.since
     return "good", "All signals are where they should be.", "", min(measured, default=None)
+
+
+def _say_restored(stance: Stance) -> str:
+    reason = stance.reason.strip().rstrip(".")
+    if reason[1:2].islower():  # a sentence's first word, and no name such as NDCG
+        reason = reason[0].lower() + reason[1:]
+    because = f", because {reason}" if reason else ""
+    then = "is paused until somebody resumes it" if stance.learning == "paused" else "goes on from there"
+    return f"Rolled back: version {stance.restores} is served again{because}; learning {then}."
+
+
+def _titles(alarms: Sequence[Alarm]) -> str:
+    return listed(list(dict.fromkeys(each.title for each in alarms)))

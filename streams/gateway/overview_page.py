@@ -13,6 +13,7 @@ from schemas.signals import PAGING, SIGNALS
 from streams.gateway.charts import mark_title, spark
 from streams.gateway.gateway import Gateway
 from streams.gateway.overview import Overview, ScenarioSummary, State, Trend, read_overview
+from streams.gateway.ranges import range_of
 from streams.gateway.series import read_seconds
 from streams.gateway.words import counted, listed
 from streams.history import Point
@@ -38,10 +39,12 @@ class Step:
     link: str
 
 
-def read(gateway: Gateway, _request: Request, span: str) -> Mapping[str, Any]:
+def read(gateway: Gateway, request: Request) -> Mapping[str, Any]:
+    span = range_of(gateway, request, gateway.settings.scenarios)
     overview = read_overview(gateway.settings, gateway.serve, gateway.history, seconds=read_seconds(span))
     summaries = overview.scenarios
     return {
+        "span": span,
         "overview": overview,
         "headline": headline(summaries),
         "matters": [(each, steps(each)) for each in summaries if each.state in NEED_SOMEBODY][:MATTERS_SHOWN],
@@ -58,16 +61,37 @@ def headline(summaries: Sequence[ScenarioSummary]) -> str:
     by_state: dict[str, list[str]] = {}
     for each in summaries:
         by_state.setdefault(each.state, []).append(each.scenario)
+    restored = [each for each in summaries if each.restores is not None]
     if troubled := by_state.get("trouble"):
-        named = troubled if len(troubled) <= 3 else [*troubled[:2], counted(len(troubled) - 2, "other")]
-        return f"{listed(named)} {'is' if len(troubled) == 1 else 'are'} in trouble"
+        if restored and troubled == [each.scenario for each in restored]:
+            return f"{_rolled_back(restored)} and {'is' if len(troubled) == 1 else 'are'} still in trouble"
+        return f"{_named(troubled)} {'is' if len(troubled) == 1 else 'are'} in trouble{_also(restored)}"
     if silent := by_state.get("silent"):
-        return f"{counted(len(silent), 'scenario has', 'scenarios have')} gone silent"
+        return f"{counted(len(silent), 'scenario has', 'scenarios have')} gone silent{_also(restored)}"
+    if restored:
+        return f"{_rolled_back(restored)}; nothing is in trouble"
     if watched := by_state.get("watch", []) + by_state.get("paused", []):
         return f"Nothing is in trouble; {counted(len(watched), 'scenario is', 'scenarios are')} worth a look"
     if "good" in by_state:
         return f"All is well with {counted(len(by_state['good']), 'scenario')}"
     return "No data has come yet"
+
+
+def _named(names: Sequence[str]) -> str:
+    return listed(names if len(names) <= 3 else [*names[:2], counted(len(names) - 2, "other")])
+
+
+def _rolled_back(restored: Sequence[ScenarioSummary]) -> str:
+    names = _named([each.scenario for each in restored])
+    return (
+        f"{names} was rolled back to version {restored[0].restores}"
+        if len(restored) == 1
+        else f"{names} were rolled back"
+    )
+
+
+def _also(restored: Sequence[ScenarioSummary]) -> str:
+    return f"; {_rolled_back(restored)}" if restored else ""
 
 
 def steps(summary: ScenarioSummary) -> list[Step]:
@@ -76,15 +100,17 @@ def steps(summary: ScenarioSummary) -> list[Step]:
     paging = [each for each in summary.alarms if each.severity == "page"]
     kinds = {SIGNALS[each.signal].kind for each in paging if each.signal in SIGNALS}
     found = []
-    if summary.state == "paused":
+    if summary.stance is not None and summary.restores is not None:
+        found.append(Step("Promote…", f"{home}/versions#promote"))
+        found.append(Step("Roll back to another…", f"{home}/versions#rollback"))
+        paused = summary.stance.learning == "paused"
+        found.append(Step("Resume…", f"{home}/versions#resume") if paused else Step("Pause…", f"{home}/versions#pause"))
+    elif summary.state == "paused":
         found.append(Step("Resume learning…", f"{home}/versions#resume"))
     elif summary.state == "trouble" and "quality" in kinds:
-        restored = summary.stance is not None and summary.stance.restores is not None
-        found.append(Step("Compare versions" if restored else "Roll back…", f"{home}/versions#rollback"))
+        found.append(Step("Roll back…", f"{home}/versions#rollback"))
     if kinds == {"operations"} or summary.state == "silent":
         found.append(Step("See lag and dead letters", "/data"))
-    if summary.state == "watch" and summary.stance is not None and summary.stance.restores is not None:
-        found.append(Step("Compare versions", f"{home}/versions"))
     return [*found, Step("See what happened", home)]
 
 

@@ -19,10 +19,12 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from schemas.signals import SIGNALS
+from schemas.times import say_length
 from streams.administration import BrokerUnreachable
 from streams.gateway import data_page, login_page, look_up_page, overview_page, scenario_page, versions_page, words
 from streams.gateway.backwards import no_broker
 from streams.gateway.gateway import Gateway
+from streams.gateway.ranges import COOKIE, RANGES, chosen_range
 from streams.gateway.refusal import Refusal, json_response
 
 log = logging.getLogger(__name__)
@@ -31,8 +33,6 @@ HERE = Path(__file__).parent
 PLOTLY = Path(find_spec("plotly").origin or "").parent / "package_data" / "plotly.min.js"  # type: ignore[union-attr]
 """The charts' library, from its package's own wheel, which need not be imported for that."""
 
-RANGES: Mapping[str, str] = {"1h": "1 h", "6h": "6 h", "24h": "24 h", "7d": "7 d", "30d": "30 d"}
-DEFAULT_RANGE = "24h"
 THEMES = ("light", "dark")
 
 NO_DATABASE = (
@@ -46,8 +46,8 @@ FOR_EVER = "public, max-age=31536000, immutable"
 """Static files are asked for by a name that holds their hash."""
 
 Found = Mapping[str, Any]
-Read = Callable[[Gateway, Request, str], Any]
-"""Reads what a template shows, of a request and the stretch of time that was chosen; or a coroutine that does."""
+Read = Callable[[Gateway, Request], Any]
+"""Reads what a template shows, of a request; or a coroutine that does."""
 Handler = Callable[[Request], Awaitable[Response]]
 
 PAGES: tuple[tuple[str, str, Read], ...] = (
@@ -89,11 +89,10 @@ def _handler(gateway: Gateway, template: str, read: Read, failure: str) -> Handl
     """Reads and renders on a thread, since both take their time; what waits for Kafka's answer waits without one."""
 
     async def handle(request: Request) -> Response:
-        span = _span(request)
         signed_in = gateway.doorkeeper.signed_in(request)
         try:
-            found = await _await(gateway, read, request, span)
-            content = await gateway.apart(_render, request, template, span, {"signed_in": signed_in, **found})
+            found = await _await(gateway, read, request)
+            content = await gateway.apart(_render, request, template, {"signed_in": signed_in, **found})
         except Refusal as refusal:
             return _failure(request, failure, refusal.status, refusal.fault.message)
         except BrokerUnreachable as error:
@@ -104,46 +103,41 @@ def _handler(gateway: Gateway, template: str, read: Read, failure: str) -> Handl
         except Exception:
             log.exception("%s could not be shown", request.url.path)
             return _failure(request, failure, HTTPStatus.INTERNAL_SERVER_ERROR, FAULT)
-        return HTMLResponse(content, headers=NOT_KEPT)
+        response = HTMLResponse(content, headers=NOT_KEPT)
+        if span := chosen_range(request):
+            response.set_cookie(COOKIE, span, httponly=True, samesite="strict")
+        return response
 
     return handle
 
 
-async def _await(gateway: Gateway, read: Read, request: Request, span: str) -> Found:
+async def _await(gateway: Gateway, read: Read, request: Request) -> Found:
     if iscoroutinefunction(read):
-        found: Found = await read(gateway, request, span)
+        found: Found = await read(gateway, request)
         return found
-    return await gateway.apart(read, gateway, request, span)
+    return await gateway.apart(read, gateway, request)
 
 
 def _charts(gateway: Gateway) -> Handler:
     """What a scenario's page draws; refusals are answered as the API answers them."""
 
     async def handle(request: Request) -> Response:
-        name, span = request.path_params["scenario"], _span(request)
-        charts = await gateway.apart(scenario_page.read_charts, gateway, name, span)
+        charts = await gateway.apart(scenario_page.read_charts, gateway, request)
         return json_response(charts, headers=NOT_KEPT)
 
     return handle
 
 
-def _span(request: Request) -> str:
-    """How far back a page looks; an unknown one is the usual one."""
-    span = request.query_params.get("range", DEFAULT_RANGE)
-    return span if span in RANGES else DEFAULT_RANGE
-
-
 def _failure(request: Request, template: str, status: HTTPStatus, message: str) -> Response:
     found = {"status": status, "message": message[:1].upper() + message[1:], "signed_in": False}
-    return HTMLResponse(_render(request, template, DEFAULT_RANGE, found), status, NOT_KEPT)
+    return HTMLResponse(_render(request, template, found), status, NOT_KEPT)
 
 
-def _render(request: Request, template: str, span: str, found: Found) -> str:
+def _render(request: Request, template: str, found: Found) -> str:
     theme = request.cookies.get("theme")
     common = {
         "path": request.url.path,
         "query": request.query_params,
-        "span": span,
         "ranges": RANGES,
         "theme": theme if theme in THEMES else None,
     }
@@ -161,8 +155,8 @@ def _environment() -> jinja2.Environment:
         auto_reload=False,
     )
     environment.filters.update(
-        say=lambda value, signal: words.say(value, SIGNALS[signal].unit),
-        lasting=words.say_length,
+        say=lambda value, signal: SIGNALS[signal].say(value),
+        lasting=say_length,
         utc=words.say_utc,
         machine=words.machine_time,
         listed=words.listed,

@@ -13,6 +13,7 @@ from streams.gateway.gateway import Gateway
 from streams.gateway.matrix import SHADES, matrix_of
 from streams.gateway.overview import ScenarioSummary, read_overview
 from streams.gateway.overview_page import STATES, steps
+from streams.gateway.ranges import range_of
 from streams.gateway.series import read_seconds
 
 SECTIONS: Mapping[str, tuple[str, str]] = {
@@ -30,14 +31,16 @@ TILES = (
 )  # fmt: skip
 
 
-def read(gateway: Gateway, request: Request, span: str) -> Mapping[str, Any]:
+def read(gateway: Gateway, request: Request) -> Mapping[str, Any]:
     name = gateway.check_scenario(request.path_params["scenario"])
+    span = range_of(gateway, request, [name])
     summary = read_summary(gateway, name, span)
     now = time.time()
     since = now - read_seconds(span)
     reports = gateway.history.reports(scenario=name, since=since, limit=MOST_MARKS)
     return {
         "name": name,
+        "span": span,
         "summary": summary,
         "steps": [each for each in steps(summary) if each.link != f"/scenarios/{name}"],
         "states": STATES,
@@ -59,9 +62,10 @@ def read_summary(gateway: Gateway, name: str, span: str) -> ScenarioSummary:
     return read_overview(gateway.settings, gateway.serve, gateway.history, seconds=seconds, only=name).scenarios[0]
 
 
-def read_charts(gateway: Gateway, name: str, span: str) -> Charts:
+def read_charts(gateway: Gateway, request: Request) -> Charts:
     """All charts of the page in one answer."""
-    gateway.check_scenario(name)
+    name = gateway.check_scenario(request.path_params["scenario"])
+    span = range_of(gateway, request, [name])
     until = time.time()
     since = until - read_seconds(span)
     wanted = {signal for plan in PLANS for signal in plan.read}

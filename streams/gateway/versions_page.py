@@ -10,16 +10,19 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
-from schemas.signals import SIGNALS
+from schemas.signals import NOTHING, SIGNALS, say_number
 from schemas.tables import Version
 from streams.gateway.gateway import Gateway
 from streams.gateway.overview import ScenarioSummary
 from streams.gateway.overview_page import STATES
 from streams.gateway.scenario_page import read_summary
-from streams.gateway.words import counted, say
+from streams.gateway.series import DEFAULT_RANGE
+from streams.gateway.words import counted
 
 ORDERS_SHOWN = 12
 METRICS_FIRST = ("recall@10", "ndcg@10", "click_rate", "log_loss")
+COUNTS = {"examples": "Examples", "tested": "Tests", "hits": "Hits"}
+"""Metrics of a version that count from the beginning; the signal of the same name is a rate."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,9 @@ class Order:
     choices: list[Kept] = field(default_factory=list)
 
 
-def read(gateway: Gateway, request: Request, span: str) -> Mapping[str, Any]:
+def read(gateway: Gateway, request: Request) -> Mapping[str, Any]:
     name = gateway.check_scenario(request.path_params["scenario"])
-    summary = read_summary(gateway, name, span)
+    summary = read_summary(gateway, name, DEFAULT_RANGE)
     versions = gateway.history.versions(name)
     kept = kept_versions(versions, summary)
     return {
@@ -66,8 +69,9 @@ def read(gateway: Gateway, request: Request, span: str) -> Mapping[str, Any]:
         "served": served_version(summary),
         "kept": kept,
         "metrics": list(kept[0].metrics) if kept else [],
-        "orders": orders(name, summary, kept, gateway.settings.gate.after_rollback),
+        "orders": orders(name, summary, kept),
         "choices_say": choices_say,
+        "metric_title": metric_title,
         "performed": gateway.history.actions(name, limit=ORDERS_SHOWN),
         "now": time.time(),
     }
@@ -75,8 +79,8 @@ def read(gateway: Gateway, request: Request, span: str) -> Mapping[str, Any]:
 
 def served_version(summary: ScenarioSummary) -> int | None:
     """The version that people are served: an earlier one that was put back, or the newest."""
-    if summary.stance is not None and summary.stance.restores is not None:
-        return summary.stance.restores
+    if summary.restores is not None:
+        return summary.restores
     return summary.status["model"]["version"] or None
 
 
@@ -104,10 +108,14 @@ def _tags(version: Version, summary: ScenarioSummary) -> tuple[str, ...]:
     return tuple(tags)
 
 
+def metric_title(name: str) -> str:
+    return COUNTS.get(name) or (SIGNALS[name].title if name in SIGNALS else name)
+
+
 def _say_metric(name: str, value: float | None) -> str:
-    if name in SIGNALS:
-        return say(value, SIGNALS[name].unit)
-    return "no data" if value is None else f"{value:,.4g}"
+    if name in SIGNALS and name not in COUNTS:
+        return SIGNALS[name].say(value)
+    return NOTHING if value is None else f"{value:,.0f}" if value.is_integer() else say_number(value)
 
 
 def _compare(name: str, own: Mapping[str, float], before: Mapping[str, float]) -> int:
@@ -130,47 +138,49 @@ def _changed(version: Version, older: Version | None, own: Mapping[str, float], 
     return ", ".join(words)
 
 
-def orders(name: str, summary: ScenarioSummary, kept: Sequence[Kept], after_rollback: str) -> list[Order]:
-    """What may be ordered of a scenario, in the order of buttons."""
-    stance, served = summary.stance, served_version(summary)
+def orders(name: str, summary: ScenarioSummary, kept: Sequence[Kept]) -> list[Order]:
+    """What may be ordered of a scenario, in the order of buttons; each says what LEARN will do, and no more."""
+    stance, served, restores = summary.stance, served_version(summary), summary.restores
     paused = stance is not None and stance.learning == "paused"
-    restored = stance is not None and stance.restores is not None
     unheard = "LEARN has not said yet how this scenario stands." if stance is None else ""
-    then = (
-        "Learning starts again from that version; what it learns is served once it has passed the gate."
-        if after_rollback == "restart"
-        else "Learning pauses until somebody resumes it."
-    )
     serving = f"version {served}" if served is not None else "what is served now"
+    held = restores is not None
+    choices = [each for each in kept if each.version.version != served]
     return [
         Order(
-            "rollback", "Roll back…", f"Roll back {name}", (
+            "rollback", "Roll back to another…" if held else "Roll back…", f"Roll back {name}", (
                 f"Within about two seconds recommendations in {name} come from the chosen version, not from {serving}.",
-                then,
+                "Learning goes back to that version too, and pauses until somebody resumes it.",
                 "Heads, item vectors of this scenario and the index change together; no list mixes old and new.",
-                "Other scenarios are not touched, and later versions are kept: you can come back.",
+                "Other scenarios are not touched. Versions in this table are kept, what was learnt since the newest of "
+                "them is not.",
             ),
-            "" if kept else "No version has passed the gate yet, so there is none to go back to.",
-            [each for each in kept if each.version.version != served],
+            "" if choices else "No other version has been kept, so there is none to go back to." if kept
+            else "No version has passed the gate yet, so there is none to go back to.",
+            choices,
         ),
         Order(
             "promote", "Promote…", f"Promote what {name} has learnt", (
                 f"What {name} has learnt until now becomes its good version at once, without waiting for the gate.",
-                *((f"It is served in place of {serving}.",) if restored else ()),
+                f"It is served in place of version {restores}." if held else "It is served already, and stays so.",
                 "A later rollback by itself goes to this version. Other scenarios are not touched.",
+                *(("Learning stays paused until somebody resumes it.",) if paused else ()),
             ),
             unheard,
         ),
         Order(
             "pause", "Pause learning…", f"Pause learning in {name}", (
-                f"{name} stops learning. Recommendations go on, from {serving}, and histories go on too.",
+                f"{name} stops learning. What is served stays as it is, {serving}, and histories go on.",
+                "Events that come meanwhile are tested on and never learnt. The gate neither promotes nor rolls back.",
                 "It stays so, over restarts too, until somebody resumes learning. Other scenarios are not touched.",
             ),
             "Learning is paused already." if paused else unheard,
         ),
         Order(
             "resume", "Resume learning…", f"Resume learning in {name}", (
-                f"{name} learns again from its events, and publishes what passes.",
+                f"{name} learns again, from the next event on; those of the pause are left out.",
+                f"Version {restores} stays served until what is learnt has passed the gate, or somebody promotes it."
+                if held else "What it learns is served as it is learnt.",
                 "If the reason of the pause still holds, it will learn from that too.",
             ),
             "" if paused else unheard or "Learning is on.",
@@ -178,7 +188,8 @@ def orders(name: str, summary: ScenarioSummary, kept: Sequence[Kept], after_roll
         Order(
             "consolidate", "Consolidate all…", "Consolidate all scenarios", (
                 "Trunk and projection are trained with much replay, which brings back what was forgotten.",
-                "The result is a new generation of all vectors, served only where it passes the gate.",
+                "The result, a new generation of all vectors, is served at once, except where an earlier version is.",
+                "Whatever becomes worse by it is found and taken back by the gate.",
             ),
             unheard,
         ),

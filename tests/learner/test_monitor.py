@@ -50,8 +50,8 @@ def test_a_fall_of_the_click_rate_is_one_report_that_says_all_about_it() -> None
     assert report.report_id == "line:shop:click_rate:1"
     assert report.value is not None and report.reference is not None and report.threshold is not None
     assert report.reference - report.value >= report.threshold
-    assert report.reason.startswith(f"Click rate fell from {report.reference:.4g} to {report.value:.4g} ")
-    assert f"{report.window:,} observations" in report.reason and f"{report.threshold:.4g}" in report.reason
+    assert report.reason.startswith(f"Click rate fell from {report.reference:.3f} to {report.value:.3f} ")
+    assert f"{report.window:,} observations" in report.reason and f"{report.threshold:.3g}" in report.reason
     (cleared,) = clicked(watched, "shop", 0.2, 200)
     assert (cleared.status, cleared.severity, cleared.report_id) == ("cleared", "note", "line:shop:click_rate:2")
 

@@ -148,6 +148,12 @@ def test_a_scenario_goes_back_to_a_version_and_stays_there_until_a_person_or_the
     assert told.outcome == "done" and "generation 1" in told.detail
     assert system.answer("shop", "ann").model.restores == good
 
+    # It learns on, and why that version is served again is not forgotten.
+    assert done(history, order(system, "resume", scenario="shop", reason="enough")).outcome == "done"
+    until(lambda: history.stances()["shop"].learning == "on", "it is said that shop learns")
+    resumed = history.stances()["shop"]
+    assert (resumed.learning, resumed.restores, resumed.reason, resumed.since) == ("on", good, "a test", stance.since)
+
     # A person says that what is learnt is to be served.
     assert done(history, order(system, "promote", scenario="shop")).outcome == "done"
     shown(system, lambda found: found.model.restores is None, "what is learnt is served")

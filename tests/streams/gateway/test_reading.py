@@ -46,7 +46,7 @@ def test_the_worst_stands_first_and_says_since_when_why_and_what_to_do(either_do
     gateway.history.add_reports([report(1, at=NOW - 600), report(2, at=NOW - 60, value=0.05, reason="It fell again.")])
     shop, news = overview(either_door).scenarios
     assert (shop.scenario, shop.state, news.state) == ("shop", "trouble", "good")
-    assert shop.sentence == "Recall@10: It fell again."
+    assert shop.sentence == "It fell again."
     assert shop.what_to_do == SIGNALS["recall@10"].remedy
     assert shop.since == pytest.approx(NOW - 600, abs=0.01)
     (alarm,) = shop.alarms
@@ -74,7 +74,17 @@ def test_what_was_cleared_is_over_and_what_came_after_is_not(either_door: Door) 
     ("fields", "state", "sentence"),
     [
         ({"learning": "paused", "reason": "bots"}, "paused", "Learning is paused: bots"),
-        ({"restores": 5, "reason": "it fell"}, "watch", "Version 5 is served again: it fell"),
+        (
+            {"restores": 5, "reason": "Recall@10 fell."},
+            "watch",
+            "Rolled back: version 5 is served again, because recall@10 fell; learning goes on from there.",
+        ),
+        (
+            {"restores": 5, "reason": "NDCG@10 fell", "learning": "paused"},
+            "watch",
+            "Rolled back: version 5 is served again, because NDCG@10 fell; learning is paused until somebody resumes "
+            "it.",
+        ),
         ({}, "good", "All signals are where they should be."),
     ],
 )
@@ -91,7 +101,39 @@ def test_a_pause_does_not_hide_trouble(either_door: Door) -> None:
     either_door.gateway.history.save_stances([stance("shop", learning="paused")])
     either_door.gateway.history.add_reports([report(1, at=NOW)])
     shop = overview(either_door).scenarios[0]
-    assert (shop.state, shop.sentence) == ("trouble", "Recall@10: recall@10 fell. Learning is paused.")
+    assert (shop.state, shop.sentence) == ("trouble", "recall@10 fell. Learning is paused.")
+
+
+def test_what_was_rolled_back_says_so_first_and_is_in_trouble_while_an_alarm_is_open(either_door: Door) -> None:
+    gateway = either_door.gateway
+    serve_something(gateway)
+    gateway.history.save_stances([stance("shop", restores=5, reason="It fell.", since=NOW - 30)])
+    gateway.history.add_reports([report(1, at=NOW - 60)])
+    shop = overview(either_door).scenarios[0]
+    said = "Rolled back: version 5 is served again, because it fell; learning goes on from there."
+    assert (shop.state, shop.since) == ("trouble", pytest.approx(NOW - 30))
+    assert shop.sentence == f"{said} In alarm: Recall@10."
+    gateway.history.add_reports([report(2, at=NOW, status="cleared")])
+    shop = overview(either_door).scenarios[0]
+    assert (shop.scenario, shop.state, shop.sentence) == ("shop", "watch", said)
+
+
+def test_what_was_rolled_back_and_is_measured_no_more_is_silent(either_door: Door) -> None:
+    either_door.gateway.history.save_stances([stance("news", restores=5)])
+    either_door.gateway.history.add([Measured.one("news", "click_rate", NOW - 1500, 0.1)])
+    news = overview(either_door).scenarios[0]
+    assert (news.scenario, news.state) == ("news", "silent")
+    assert news.sentence.startswith("Rolled back: version 5") and news.sentence.endswith("measured any more.")
+
+
+def test_of_alarms_that_come_together_what_everybody_understands_leads(either_door: Door) -> None:
+    serve_something(either_door.gateway)
+    signals = ("ndcg@10", "log_loss", "click_rate", "recall@10")
+    either_door.gateway.history.add_reports(
+        [report(number, at=NOW - 60 + number, signal=name) for number, name in enumerate(signals)]
+    )
+    (shop,) = [each for each in overview(either_door).scenarios if each.scenario == "shop"]
+    assert shop.sentence == "click_rate fell. Also in alarm: Recall@10, NDCG@10 and Log loss."
 
 
 def test_a_trend_tells_now_from_before(either_door: Door) -> None:
