@@ -38,9 +38,6 @@ CHANGES: Mapping[str, Change] = {
     "score_low": Change("steady", 2.0, 0.5),
     "score_median": Change("steady", 2.0, 0.5),
     "score_high": Change("steady", 2.0, 0.5),
-    # They fall by themselves as a stream goes on, and nobody wants to be told: only a rise counts.
-    "new_users": Change("lower", 0.05, 0.25),
-    "new_items": Change("lower", 0.05, 0.25),
 }
 """Signals whose level is watched, and the least change that counts: more rows shall not turn everything to drift."""
 
@@ -49,6 +46,9 @@ LIMITS: Mapping[str, Limit] = {
     "lag": Limit(1000.0),
     "learning_lag": Limit(1000.0),
     "dead_letter_rate": Limit(0.02, fewest=20.0),
+    # At the beginning everything is new, so what is wanted is a flood after that.
+    "new_users": Limit(0.1, fewest=20.0),
+    "new_items": Limit(0.1, fewest=20.0),
     "head_age": Limit(60.0),
     "step_milliseconds": Limit(500.0),
     "latency_milliseconds": Limit(250.0),

@@ -83,6 +83,7 @@ class Operations:
         self._checkpoint = checkpoint
         self._clock = clock
         self._performed: dict[str, None] = {}
+        self._fallen: dict[str, str] = {}
         self._consolidating: tuple[Control, Consolidation] | None = None
 
     # After a restart
@@ -135,22 +136,29 @@ class Operations:
                 )
 
     def doubt(self, reports: Sequence[DriftReport]) -> None:
-        """Take back what newcomers have taught, where an alarm says that quality has fallen since they came.
+        """Take back what newcomers have taught, while an alarm says that quality has fallen; called every few seconds.
 
         Whoever sends events from accounts that nobody knows is not asked whether the lists have become better. Where
         the known users' own tastes shift, learning is the way out, and the gate watches it.
+
+        Args:
+            reports: those since the last time.
         """
         for report in sorted(reports, key=lambda each: each.signal not in LEADING):
-            quality = report.signal in SIGNALS and SIGNALS[report.signal].kind == "quality"
-            if report.status != "alarm" or not quality or not self._learner.versions.is_doubtful(report.scenario):
-                continue
-            share = self._learner.promotion.standings[report.scenario].newcomers
-            self._take_back(
-                report.scenario,
-                report.signal,
-                f"{SIGNALS[report.signal].title} fell while {share * 100:.0f} % of the newest events came from users "
-                f"who have been here for less than {self._settings.gate.settled_seconds:.0f} s.",
-            )
+            if report.signal in SIGNALS and SIGNALS[report.signal].kind == "quality":
+                if report.status == "alarm":
+                    self._fallen.setdefault(report.scenario, report.signal)
+                elif self._fallen.get(report.scenario) == report.signal:
+                    del self._fallen[report.scenario]
+        for name, signal in list(self._fallen.items()):
+            if self._learner.versions.is_doubtful(name):
+                share = self._learner.promotion.standings[name].newcomers
+                self._take_back(
+                    name,
+                    signal,
+                    f"{SIGNALS[signal].title} fell while {share * 100:.0f} % of the newest events came from users who "
+                    f"have been here for less than {self._settings.gate.settled_seconds:.0f} s.",
+                )
 
     def judge(self) -> None:
         """Make good what has passed; called every `gate.seconds`."""

@@ -38,7 +38,7 @@ class Shift:
     """From `after_seconds` on, this share of the users has new tastes in one scenario.
 
     Attributes:
-        fashion: whether all of them turn to the same; else each draws tastes of their own.
+        fashion: whether the renown of the items is dealt anew too: what everybody took to be good no longer is.
     """
 
     scenario: str
@@ -165,10 +165,10 @@ class World:
         for shift in due:
             mood = self._moods[shift.scenario]
             moved = mood.permutation(len(self.users))[: round(shift.share * len(self.users))]
-            fashion = _draw_taste(mood) if shift.fashion else None
             for seat in moved:
-                own = _draw_taste(mood) if fashion is None else fashion + mood.normal(0.0, TASTE_NOISE, DIMENSIONS)
-                self._taste[shift.scenario][seat] = own
+                self._taste[shift.scenario][seat] = _draw_taste(mood)
+            if shift.fashion:
+                self._shelves[shift.scenario].renown = mood.permutation(self._shelves[shift.scenario].renown)
         return due
 
     def click_probability(self, seat: int, scenario: str, item_ids: Sequence[str], elapsed: float) -> Floats:
