@@ -5,7 +5,6 @@ Judged from the topics alone, as any consumer could.
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -32,8 +31,8 @@ POISON_RATE = 120.0
 """Events per second of crawlers, who look at everything and want nothing."""
 
 WINDOW_SECONDS = 15.0
-REGAINED = 0.5
-"""A scenario has recovered once half of the clicks that the shift had cost are back."""
+KEPT_UP = 0.75
+"""Learning has caught up with a shift when clicks are at so much of what they were before it, at least."""
 
 SETTINGS: Mapping[str, str] = {
     "drift.patience": "0.4",
@@ -206,7 +205,9 @@ class Judge:
             shifted, flooded, poisoned = script.shifted, script.flooded, script.poisoned
             found = [
                 _chapter(f"{shifted}: tastes shift, and an alarm says so", alarm, script.shift_at),
-                _chapter(f"{shifted}: learning wins the clicks back", self._recovered(), script.shift_at),
+                _chapter(
+                    f"{shifted}: learning catches up, and clicks are what they were", self._caught_up(), script.shift_at
+                ),
                 _chapter(f"{flooded}: a flood of new items, which are recommended", self._new_shown, script.flood_at),
                 _chapter(f"{flooded}: the flood is noted", self._noted(flooded, script.flood_at), script.flood_at),
                 _chapter(f"{poisoned}: crawlers poison it, and it is rolled back by itself", back, script.poison_at),
@@ -259,20 +260,15 @@ class Judge:
             None,
         )
 
-    def _recovered(self) -> float | None:
-        """When the clicks were back, after they had fallen."""
+    def _caught_up(self) -> float | None:
+        """When clicks were about what they had been before tastes shifted, half a minute and more after that."""
         first = int(self._script.shift_at // WINDOW_SECONDS)
         before = self._shifted.rate(first - 2, first - 1)
-        windows = sorted(window for window in self._shifted.lists if window > first)
-        if before is None or len(windows) < 2:
+        if before is None:
             return None
-        lowest = before
-        for earlier, window in itertools.pairwise(windows):
-            rate = self._shifted.rate(earlier, window)
-            if rate is None:
-                continue
-            lowest = min(lowest, rate)
-            if lowest < before and rate >= lowest + REGAINED * (before - lowest) and rate > lowest:
+        for window in sorted(self._shifted.lists)[:-1]:  # the newest one is not over yet
+            rate = self._shifted.rate(window - 1, window)
+            if window > first + 2 and rate is not None and rate >= KEPT_UP * before:
                 return (window + 1) * WINDOW_SECONDS
         return None
 
