@@ -99,8 +99,15 @@ class Distribution:
     It always compares as many events, so however long an unchanged stream goes on, it stays unchanged.
     """
 
-    def __init__(self, measure: Measure, seed: int = 0) -> None:
+    def __init__(self, measure: Measure, seed: int = 0, patience: float = 1.0) -> None:
+        """Know nothing yet.
+
+        Args:
+            patience: multiplies the events that are compared; less finds shifts sooner, and more of them that are none.
+        """
         self.state = DistributionState()
+        self._window = max(1, round(WINDOW * patience / BLOCK)) * BLOCK
+        self._reference = self._window * (REFERENCE // WINDOW)
         self._measure = measure
         self._seed = seed
 
@@ -112,15 +119,15 @@ class Distribution:
         """Take events in, in their order; however they are cut, the same is found."""
         state, findings = self.state, []
         rest = codes.tolist()
-        missing = REFERENCE - len(state.reference)
+        missing = self._reference - len(state.reference)
         if missing > 0:
             state.reference += rest[:missing]
             rest = rest[missing:]
         while rest:
-            missing = WINDOW - len(state.window)
+            missing = self._window - len(state.window)
             state.window += rest[:missing]
             rest = rest[missing:]
-            if len(state.window) == WINDOW:
+            if len(state.window) == self._window:
                 findings += self._compare()
         return findings
 
@@ -136,7 +143,7 @@ class Distribution:
         state = self.state
         if state.distance is None or state.threshold is None:
             seen = len(state.reference) + len(state.window)
-            return Verdict("none", f"too few events: {seen:,} of {REFERENCE + WINDOW:,}")
+            return Verdict("none", f"too few events: {seen:,} of {self._reference + self._window:,}")
         if len(set(state.reference)) == 1 and state.distance == 0:
             return Verdict("none", "no result: all events are of one kind")
         where = f"{state.distance:.3g} from before, of {state.threshold:.3g} that count"
@@ -159,9 +166,9 @@ class Distribution:
         findings = []
         if state.row == WINDOWS_IN_A_ROW:
             findings.append(self._turn("it is back"))
-        elif len(state.successor) >= REFERENCE:
+        elif len(state.successor) >= self._reference:
             # The shift lasts: from now on that is what is compared with.
-            state.reference, state.successor = state.successor[-REFERENCE:], []
+            state.reference, state.successor = state.successor[-self._reference :], []
             findings.append(self._turn("it has settled in a new way"))
         return findings
 
@@ -171,16 +178,16 @@ class Distribution:
         state.alarmed, state.row, state.successor = not state.alarmed, 0, []
         distance, threshold = state.distance or 0.0, state.threshold or 0.0
         if not state.alarmed:
-            return Finding("cleared", distance, 0.0, threshold, WINDOW, because)
+            return Finding("cleared", distance, 0.0, threshold, self._window, because)
         how = f"{WINDOWS_IN_A_ROW} windows in a row are farther off than {RESAMPLES} resamples of before"
-        return Finding("alarm", distance, 0.0, threshold, WINDOW, how)
+        return Finding("alarm", distance, 0.0, threshold, self._window, how)
 
     def _threshold(self, blocks: Floats) -> float:
         """How far two draws of the reference lie from each other, at most, and a margin."""
         generator = np.random.default_rng((self._seed, self.state.windows))
         even = np.full(len(blocks), 1 / len(blocks))
         first = generator.multinomial(len(blocks), even, RESAMPLES) @ blocks
-        second = generator.multinomial(WINDOW // BLOCK, even, RESAMPLES) @ blocks
+        second = generator.multinomial(self._window // BLOCK, even, RESAMPLES) @ blocks
         return max(self._measure.least, MARGIN * float(self._measure.distance(first, second).max()))
 
 

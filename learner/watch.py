@@ -108,7 +108,7 @@ class Watch:
             "embedding_shift": Measure(vectors, cosine_distance, 0.02),
         }
         self.levels = {signal: Level(change, patience) for signal, change in CHANGES.items()}
-        self.distributions = {signal: Distribution(measure, seed) for signal, measure in measures.items()}
+        self.distributions = {signal: Distribution(measure, seed, patience) for signal, measure in measures.items()}
         self.loads = {signal: Load(limit) for signal, limit in LIMITS.items()}
         self._rest = ScenarioState()
 

@@ -53,11 +53,11 @@ class Script:
     shifted: str = "video"
     flooded: str = "news"
     poisoned: str = "shop"
-    shift_at: float = 90.0
-    flood_at: float = 100.0
-    poison_at: float = 110.0
-    poison_until: float = 150.0
-    end: float = 360.0
+    shift_at: float = 75.0
+    flood_at: float = 90.0
+    poison_at: float = 80.0
+    poison_until: float = 115.0
+    end: float = 300.0
     events_per_second: float = 150.0
 
     @property
