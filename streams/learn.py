@@ -147,7 +147,6 @@ class Learn:
 
     def obey(self, records: Sequence[Any], after: Mapping[Partition, int]) -> None:
         """Carry out records of the control topic; what is no order goes to the dead letters."""
-        self.positions.control.update(after)
         for record in records:
             order = (
                 Invalid("null", "an order needs a value")
@@ -162,6 +161,8 @@ class Learn:
             headers = [*record.headers, *dead_letter_headers(order, *where)]
             self._dead_letters.send(self._topics.dead_letters, record.key, record.value, headers=headers)
             self._dead_letters.flush()
+        # Only now: each order has a checkpoint of its own, which must not pass over those that are still to be obeyed.
+        self.positions.control.update(after)
 
     # Publishing
 

@@ -187,6 +187,8 @@ class Operations:
     def _take_back(self, name: str, signal: str, reason: str) -> None:
         standing = self._learner.promotion.standings[name]
         test, learning = standing.test, self._settings.gate.after_rollback == "restart"
+        # Who was told that it is served again need not be called because what is learnt does not come up to it yet.
+        severity: Severity = "page" if standing.restores is None else "news"
         for version in self._choices(name, standing.good):
             try:
                 self._roll_back(name, version, learning=learning, reason=reason)
@@ -198,7 +200,7 @@ class Operations:
             self._reporter.say(
                 [
                     self._report(
-                        name, signal, "rolled_back", "page",
+                        name, signal, "rolled_back", severity,
                         f"{reason} Version {version.version} is served again, and {then}.",
                         f"roll back to {version.version}",
                         value=test.difference, reference=0.0, threshold=-self._settings.gate.margin, window=test.pairs,
@@ -343,11 +345,7 @@ class Operations:
         raise Refusal(f"version {number} of {name} is not kept; kept are {choices}")
 
     def _of_this_lineage(self, name: str) -> list[Version]:
-        try:
-            kept = self._history.versions(name)
-        except DBAPIError as error:
-            raise Refusal(f"the database does not answer: {str(error.orig).splitlines()[0]}") from None
-        return [each for each in kept if each.lineage == self._learner.run.lineage]
+        return [each for each in self._history.versions(name) if each.lineage == self._learner.run.lineage]
 
     def _folder(self, version: Version) -> Path:
         for checkpoint in self._store.checkpoints():
