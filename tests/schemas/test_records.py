@@ -59,8 +59,8 @@ def test_weights_read_back_as_they_were_written(weights: Weights) -> None:
 @given(any_of(Example))
 def test_an_example_of_an_older_version_lacks_only_what_may_be_left_out(example: Example) -> None:
     fields: list[Any] = msgspec.msgpack.decode(encode(example))
-    example.recommendation_id, example.passed_over, example.used = None, "", ""
-    assert decode_example(msgspec.msgpack.encode(fields[:-3])) == example
+    example.recommendation_id, example.passed_over, example.used, example.user_since = None, "", "", 0.0
+    assert decode_example(msgspec.msgpack.encode(fields[:-4])) == example
 
 
 def test_an_example_that_another_version_wrote_is_refused_with_what_to_do() -> None:

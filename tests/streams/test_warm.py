@@ -125,7 +125,7 @@ def test_a_model_that_is_there_is_kept_unless_its_place_is_to_be_taken(tmp_path:
 def test_what_takes_a_models_place_does_so_though_that_is_damaged(tmp_path: Path) -> None:
     settings, source = settings_of(tmp_path / "data"), history(tmp_path)
     (Path(warm(settings, source).checkpoint) / "facts.json").write_text("{}")
-    assert restored(settings, warm(settings, source, replace=True).checkpoint).step > 0
+    assert restored(settings, warm(settings, source, replace=True).checkpoint).run.step > 0
 
 
 def test_a_checkpoint_that_no_database_names_is_not_written_over(tmp_path: Path) -> None:
