@@ -12,6 +12,8 @@ from tests.system.installation import HEADSTREAM, here
 
 LONGEST_SECONDS = 540
 
+pytestmark = [pytest.mark.long, pytest.mark.timeout(LONGEST_SECONDS + 60)]
+
 
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
@@ -30,7 +32,6 @@ def summary(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.timeout(LONGEST_SECONDS + 60)
 def test_every_chapter_comes_to_pass_and_in_its_order(summary: dict[str, Any]) -> None:
     story = {each["expected"]: each for each in summary["story"]}
     assert [name for name, each in story.items() if not each["seen"]] == []
