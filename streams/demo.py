@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import NotRequired, TypedDict
 
 from rich import box
@@ -130,16 +130,17 @@ def run_demo(
     audience.publish_items()
     story = None if script is None else Story(broker, Topics(settings), script, seed)
     with ThreadPoolExecutor(3, "audience") as pool:
-        running = pool.submit(audience.run, stop, seconds)
-        others = [] if story is None else [pool.submit(part, stop) for part in (story.watch, story.play)]
+        running = [pool.submit(audience.run, stop, seconds)]
+        if story is not None:
+            running += [pool.submit(part, stop) for part in (story.watch, story.play)]
         try:
             if json_output:
-                wait([running])
+                wait(running, return_when=FIRST_COMPLETED)  # where one has ended or failed, the others are of no use
             else:
                 _show(running, audience, read_status, console, broker=broker, data=settings.data, story=story)
         finally:
             stop.set()
-    for each in (running, *others):
+    for each in running:
         each.result()
     found = summary(audience.snapshot(), read_status(), ready_after)
     if story is not None:
@@ -148,7 +149,7 @@ def run_demo(
 
 
 def _show(
-    running: Future[None],
+    running: Sequence[Future[None]],
     audience: Audience,
     read_status: Callable[[], Mapping[str, ScenarioStatus]],
     console: Console,
@@ -166,7 +167,7 @@ def _show(
                 status, asked = read_status(), now
             table = render(audience.snapshot(), status, now - began, broker=broker, data=data)
             live.update(table if story is None else Group(table, Text("\n".join(story.lines()))), refresh=True)
-            if wait([running], timeout=REFRESH_SECONDS).done:
+            if wait(running, timeout=REFRESH_SECONDS, return_when=FIRST_COMPLETED).done:
                 return
 
 
