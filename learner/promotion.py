@@ -150,7 +150,7 @@ class Promotion:
 
     def _verdict(self, standing: Standing, oldest: float) -> Verdict:
         gate = self._gate
-        if standing.good is None or (standing.restores is None and standing.known_until < oldest):
+        if standing.good is None or standing.known_until < oldest:
             return "passed"
         verdict = standing.test.verdict(gate.least_pairs, gate.margin, gate.error)
         # What newcomers have taught nobody has judged.
@@ -224,7 +224,7 @@ class Promotion:
         if self.standings[name].restores is not None:
             self.good.held.add(number)
 
-    def roll_back(self, name: str, earlier: Earlier, version: int, *, learning: bool) -> Tensor:
+    def roll_back(self, name: str, earlier: Earlier, version: int, newest: float, *, learning: bool) -> Tensor:
         """Go back to an earlier version, which is served until another one is promoted.
 
         Head, biases, counts, mixer and replay of the scenario become what they were, and so do its own items. What
@@ -232,6 +232,8 @@ class Promotion:
 
         Args:
             version: that `earlier` holds.
+            newest: time of the newest example, epoch seconds: who was settled by then has a say in what comes next,
+                however old the version is.
             learning: whether to learn on from there.
 
         Returns:
@@ -261,7 +263,7 @@ class Promotion:
             restores=version,
             good=version,
             through=dict(earlier.progress.through),
-            known_until=earlier.progress.newest - self._gate.settled_seconds,
+            known_until=newest - self._gate.settled_seconds,
             newcomers=self.standings[name].newcomers,
         )
         return (table.eligible[number] | _mask(own, table.allocated)).nonzero().flatten()

@@ -128,8 +128,9 @@ class Versions:
             UnknownScenario: the checkpoint knows nothing of the scenario; nothing has changed then.
         """
         earlier = self._earlier(name, checkpoint)
-        rows = self._promotion.roll_back(name, earlier, version, learning=learning)
-        self._run.progress[name].clock = earlier.progress.clock
+        progress = self._run.progress[name]
+        rows = self._promotion.roll_back(name, earlier, version, progress.newest, learning=learning)
+        progress.clock = earlier.progress.clock
         return self._publication([row for row in rows.tolist() if self._table.id_of[row] is not None])
 
     # After all was loaded

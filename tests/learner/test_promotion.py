@@ -295,3 +295,17 @@ def test_while_nobody_has_been_here_for_long_enough_to_have_a_say_what_is_learnt
     learner.learn("shop", of_newcomers(stream([*SHOP, *BOTH], 40, seed=8, first=2000)))
     learner.versions.promote("shop")
     assert learner.versions.verdicts()["shop"] == "undecided"
+
+
+def test_after_a_rollback_to_a_version_from_long_ago_those_who_came_meanwhile_have_a_say() -> None:
+    learner = two_shelves(settings(settled_seconds=50.0))
+    version = learner.versions.promote("shop")
+    kept = learner.remember()
+    later = [
+        msgspec.structs.replace(each, user_since=START + 1000.0)
+        for each in stream([*SHOP, *BOTH], 40, seed=8, first=2000)
+    ]
+    learner.learn("shop", later)
+    learner.versions.roll_back("shop", kept, version, learning=True)
+    learner.learn("shop", [msgspec.structs.replace(each, offset=each.offset + 1000) for each in later])
+    assert learner.promotion.standings["shop"].test.pairs > 0
