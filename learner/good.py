@@ -106,20 +106,25 @@ class GoodVersions:
 
     # What is served
 
-    def owned(self) -> Tensor:
-        """Rows of the items whose good vectors are served; (n,), int64."""
-        rows = [self._live.own(scenario) for scenario in sorted(self.held)]
-        return torch.cat(rows) if rows else torch.zeros(0, dtype=torch.long, device=self._live.vectors.device)
+    def serves(self, rows: Sequence[int]) -> list[bool]:
+        """Whether it is the good vectors of these rows' items that are served."""
+        if not self.held:
+            return [False] * len(rows)
+        held = torch.zeros(self._live.allocated, dtype=torch.bool, device=self._live.vectors.device)
+        for scenario in self.held:
+            held[self._live.own(scenario)] = True
+        found: list[bool] = held[rows].tolist()
+        return found
 
     def describe_rows(self, rows: Sequence[int], *, fresh: bool) -> list[ItemVector]:
         """Records of these items as they are served: as learnt, but for the scenarios that are held."""
         records = self._live.describe_rows(rows, fresh=fresh)
         if not self.held:
             return records
-        good, owned = self._copy().describe_rows(rows, fresh=fresh), set(self.owned().tolist())
+        good = self._copy().describe_rows(rows, fresh=fresh)
         return [
-            then if now.row in owned else _with_columns(now, then, self.held)
-            for now, then in zip(records, good, strict=True)
+            then if whole else _with_columns(now, then, self.held)
+            for now, then, whole in zip(records, good, self.serves(rows), strict=True)
         ]
 
     def _keep(self, scenario: int, model: ScenarioModel, clocks: Clocks) -> None:

@@ -48,8 +48,9 @@ class Versions:
 
     def publish(self) -> Publication | None:
         """What is news since the last publication; None if nothing is."""
-        held = frozenset(self._promotion.good.owned().tolist())
-        rows = [row for row in self._news.changed() if row not in held]
+        changed = self._news.changed()
+        # Where the good version is served, what is learnt meanwhile is nobody's news.
+        rows = [row for row, held in zip(changed, self._promotion.good.serves(changed), strict=True) if not held]
         return self._publication(rows) if rows or self._news.weights else None
 
     def republish(self) -> Publication:

@@ -76,7 +76,7 @@ def rollback(
     broker: Broker = None,
     as_json: Json = False,
 ) -> None:
-    """Serve an earlier version of a scenario again.
+    """Serve an earlier version of a scenario again, and learn no more in it until `resume`.
 
     Example: [cyan]headstream rollback shop --version 117 --reason "false purchases"[/]
     """

@@ -45,6 +45,10 @@ PAST_TENSE = {
 }
 
 
+UNUSABLE = (DamagedCheckpoint, CheckpointMismatch, UnknownScenario, OtherVersion)
+"""What a checkpoint is found to be that cannot be gone back to."""
+
+
 class Refusal(Exception):
     """An order that cannot be carried out, and why: nothing has changed."""
 
@@ -103,7 +107,7 @@ class Operations:
             try:
                 folder = self._folder(self._version(name, standing.good))
                 self._learner.versions.adopt_good(name, read_checkpoint(folder))
-            except (Refusal, DamagedCheckpoint, CheckpointMismatch, UnknownScenario, OtherVersion) as error:
+            except (Refusal, *UNUSABLE) as error:
                 log.error("%s: good version %d is gone, what is learnt is served: %s", name, standing.good, error)
                 standing.good = standing.restores = None
         self.say_stances()
@@ -192,7 +196,7 @@ class Operations:
         for version in self._choices(name, standing.good):
             try:
                 self._roll_back(name, version, learning=learning, reason=reason)
-            except (Refusal, DamagedCheckpoint, CheckpointMismatch, UnknownScenario, OtherVersion) as error:
+            except (Refusal, *UNUSABLE) as error:
                 log.error("%s cannot go back to version %d: %s", name, version.version, error)
                 continue
             then = "learning goes on from there" if learning else "learning is paused until a person resumes it"
@@ -232,7 +236,7 @@ class Operations:
             outcome, status = "done", PAST_TENSE[order.action]
         except Refusal as refusal:
             detail, outcome, status = str(refusal), "refused", "refused"
-        except (DamagedCheckpoint, CheckpointMismatch, UnknownScenario, OtherVersion) as error:
+        except UNUSABLE as error:
             detail, outcome, status = f"the version cannot be used: {error}", "refused", "refused"
         self._finish(order, detail, outcome, status)
 
