@@ -162,13 +162,14 @@ def choose_ports(folder: Path, configured: int) -> Ports:
     kept = Ports(**json.loads(path.read_text())) if path.exists() else None
     if configured and not port_is_free(configured):
         raise PortTaken(configured, port_holder(configured))
-    broker = configured or _free_port(kept.broker if kept else None)
-    ports = Ports(broker, _free_port(kept.controller if kept else None, other_than=broker))
+    broker = configured or free_port(kept.broker if kept else None)
+    ports = Ports(broker, free_port(kept.controller if kept else None, other_than=broker))
     path.write_text(json.dumps(ports._asdict()))
     return ports
 
 
-def _free_port(preferred: int | None, other_than: int = 0) -> int:
+def free_port(preferred: int | None = None, other_than: int = 0) -> int:
+    """A port of loopback that nobody has: the preferred one, or one at random, so that two who look take two."""
     if preferred is not None and preferred != other_than and port_is_free(preferred):
         return preferred
     candidates = random.sample(PORTS, k=len(PORTS))

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from streams.broker import EmbeddedBroker
-from streams.kafka_files import HOST, PORTS, port_is_free
+from streams.kafka_files import HOST, free_port
 
 GRACE_SECONDS = 5.0
 """How long what a test has told to end may take to do so."""
@@ -53,7 +53,7 @@ def postgres() -> Iterator[str]:
             shutil.chown(folder, "postgres", "postgres")
         _as_postgres(programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync")
         # Chosen only now: another run of the suite beside this one looks for a port too.
-        port = next(port for port in reversed(PORTS) if port_is_free(port))
+        port = free_port()
         options = f"-p {port} -h {HOST} -k {folder} -c fsync=off"
         _as_postgres(programs / "pg_ctl", "-D", data, "-l", Path(folder) / "log", "-o", options, "-w", "start")
         try:

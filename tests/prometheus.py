@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from streams.kafka_files import HOST, PORTS, port_is_free
+from streams.kafka_files import HOST, free_port
 from tests.compose import ROOT
 
 FOLDER = ROOT / "deploy" / "prometheus"
@@ -58,7 +58,7 @@ def running_prometheus(folder: Path, targets: Mapping[str, str]) -> Iterator[Pro
         {"job_name": job, "static_configs": [{"targets": [targets[job]]}]} for job in jobs if job in targets
     ]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(deployed))
-    port = next(port for port in reversed(PORTS) if port_is_free(port))
+    port = free_port()
     with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(
             [

@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from schemas.topics import Topic
 from streams.administration import end_offsets, ensure_topics
 from streams.broker import EmbeddedBroker, FolderInUse, PortTaken, StartFailed
-from streams.kafka_files import PORTS, port_is_free
+from streams.kafka_files import free_port
 from streams.kafka_process import running_kafka
 
 OWNER = """
@@ -38,7 +38,7 @@ time.sleep(600)
 def listener() -> Iterator[socket.socket]:
     """A foreign server on a port that Kafka could have had."""
     with socket.socket() as server:
-        server.bind(("127.0.0.1", next(port for port in PORTS if port_is_free(port))))
+        server.bind(("127.0.0.1", free_port()))
         server.listen()
         yield server
 

@@ -10,7 +10,7 @@ import pytest
 
 from schemas.settings import Database, Kafka, Learn, Model, Settings
 from streams.doctor import Finding, examine
-from streams.kafka_files import PORTS, port_is_free
+from streams.kafka_files import free_port
 
 
 def findings(settings: Settings) -> dict[str, Finding]:
@@ -40,7 +40,7 @@ def test_the_embedded_kafka_is_looked_at_where_no_broker_is_configured(broker: s
 
 def test_a_taken_port_is_named_with_its_holder(tmp_path: Path) -> None:
     with socket.socket() as server:
-        server.bind(("127.0.0.1", next(port for port in PORTS if port_is_free(port))))
+        server.bind(("127.0.0.1", free_port()))
         server.listen()
         port = server.getsockname()[1]
         found = findings(Settings(data=str(tmp_path), kafka=Kafka(port=port)))["port"]

@@ -9,15 +9,11 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from streams.kafka_files import PORTS, port_is_free
+from streams.kafka_files import free_port
 from tests.compose import health_check, services
 from tests.prometheus import FOLDER
 from tests.system.conftest import Composed
 from tests.system.installation import here, until
-
-
-def free_ports(count: int) -> list[int]:
-    return [port for port in reversed(PORTS) if port_is_free(port)][:count]
 
 
 def is_well(service: str, port: str | int, here_port: int, **environment: str) -> bool:
@@ -32,7 +28,7 @@ def test_serve_learn_and_gateway_become_well(composed: Composed) -> None:
         "learn": "HEADSTREAM_METRICS_LEARN_PORT",
         "gateway": "HEADSTREAM_GATEWAY_PORT",
     }
-    ports = dict(zip(keys, free_ports(3), strict=True))
+    ports = {name: free_port() for name in keys}
     there = {name: services()[name]["environment"][key] for name, key in keys.items()}
     assert not any(is_well(name, there[name], port) for name, port in ports.items())
     for name, key in keys.items():
@@ -50,7 +46,7 @@ def test_the_health_check_of_the_database_passes_on_one(postgres: str) -> None:
 
 
 def test_prometheus_becomes_well_with_the_folder_that_it_is_given(tmp_path: Path) -> None:
-    (port,) = free_ports(1)
+    port = free_port()
     mounted = shutil.copytree(FOLDER, tmp_path / "etc")
     replaced = {
         "/etc/prometheus": str(mounted),
