@@ -91,6 +91,7 @@ def fill(
         history.add(_measured(scenario, _times(now, days, finest, outage), now, days, level, outage[1], random))
         told = [_report(scenario, now, each) for each in _story(scenario)]
         history.add_reports(told)
+        history.save_verdicts(list(_verdicts(scenario, told)))
         _versions(history, scenario, now, level, random)
         history.replace_probe_recalls(scenario, list(_matrix(now, days, level, random, scenario)))
     for scenario in ("shop", "news"):
@@ -228,6 +229,23 @@ def _report(scenario: str, now: float, told: Told) -> DriftReport:
         action=told.action,
         reason=told.reason,
     )
+
+
+def _verdicts(scenario: str, told: Sequence[DriftReport]) -> Iterator[dict[str, object]]:
+    """How detectors see the newest values: as reports left them, and of the youngest scenario nothing yet."""
+    open_alarms = {each.signal for each in told if each.status == "alarm"} - {
+        each.signal for each in told if each.status == "cleared"
+    }
+    for signal, usual in LEVELS.items():
+        if SIGNALS[signal].kind == "exposure":
+            continue
+        row: dict[str, object] = {"scenario": scenario, "signal": signal, "low": None, "high": None}
+        if scenario == "podcasts":
+            yield {**row, "state": "none", "reason": "too few observations: 1,240 of 3,200"}
+            continue
+        bound = {"low": 0.8 * usual} if SIGNALS[signal].better == "higher" else {"high": 3 * abs(usual)}
+        state, where = ("alarm", "it moved") if signal in open_alarms else ("steady", f"at {usual:.3g}")
+        yield {**row, **bound, "state": state, "reason": where}
 
 
 def _versions(history: History, scenario: str, now: float, level: float, random: np.random.Generator) -> None:

@@ -147,7 +147,7 @@ class Distribution:
         if len(set(state.reference)) == 1 and state.distance == 0:
             return Verdict("none", "no result: all events are of one kind")
         where = f"{state.distance:.3g} from before, of {state.threshold:.3g} that count"
-        return Verdict("alarm" if state.alarmed else "steady", where)
+        return Verdict("alarm" if state.alarmed else "steady", where, high=state.threshold)
 
     def _compare(self) -> list[Finding]:
         state, measure = self.state, self._measure

@@ -24,7 +24,14 @@ class Finding(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """How a signal stands: `none` is no verdict, for the reason that is given."""
+    """How a signal stands: `none` is no verdict, for the reason that is given.
+
+    Attributes:
+        low, high: below and above these, for as long as it did until now, it would be an alarm; None where there is no
+            such bound, or none yet.
+    """
 
     state: Literal["none", "steady", "alarm"]
     reason: str
+    low: float | None = None
+    high: float | None = None

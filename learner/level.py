@@ -242,11 +242,22 @@ class Level:
             seen = int(state.now.count + state.block.count)
             return Verdict("none", f"too few observations: {seen:,} of {LEAST_BATCHES * self._batch:,}")
         now = state.now
-        if state.alarmed_at is not None:
-            return Verdict("alarm", f"it went from {state.reference.mean:.3g} to {state.alarmed_at:.3g}")
         if len({*state.blocks.means, *state.batches.means}) == 1:
             return Verdict("none", f"no result: it is always the same, {now.mean:.3g}")
-        return Verdict("steady", f"at {now.mean:.3g} over the last {int(now.count):,} observations")
+        low, high = self._bounds()
+        if state.alarmed_at is not None:
+            return Verdict("alarm", f"it went from {state.reference.mean:.3g} to {state.alarmed_at:.3g}", low, high)
+        return Verdict("steady", f"at {now.mean:.3g} over the last {int(now.count):,} observations", low, high)
+
+    def _bounds(self) -> tuple[float | None, float | None]:
+        """Where an alarm would begin for the present stretch; none before there is a reference."""
+        reference = self.state.reference
+        if reference.count < self._least:
+            return None, None
+        threshold = self._threshold(self.state.now)
+        low = None if self._change.better == "lower" else reference.mean - threshold
+        high = None if self._change.better == "higher" else reference.mean + threshold
+        return low, high
 
     # Stretches
 

@@ -75,8 +75,7 @@ class Load:
         state.count = state.total = 0.0
         if len(state.ticks) < LEAST_BEFORE + RECENT:
             return []
-        now, reference = median(state.ticks[-RECENT:]), median(state.ticks[:-RECENT])
-        threshold = max(self._limit.harmless, TIMES * reference)
+        now, reference, threshold = self._compare()
         if state.before is None and now > threshold:
             state.before = reference
             return [Finding("alarm", now, reference, threshold, RECENT, f"median of {RECENT} readings")]
@@ -92,7 +91,13 @@ class Load:
         state = self.state
         if len(state.ticks) < LEAST_BEFORE + RECENT:
             return Verdict("none", f"too few readings: {len(state.ticks)} of {LEAST_BEFORE + RECENT}")
-        now = median(state.ticks[-RECENT:])
+        now, _, threshold = self._compare()
         if state.before is not None:
-            return Verdict("alarm", f"at {now:.3g}; it was {state.before:.3g}")
-        return Verdict("steady", f"at {now:.3g}")
+            return Verdict("alarm", f"at {now:.3g}; it was {state.before:.3g}", high=threshold)
+        return Verdict("steady", f"at {now:.3g}", high=threshold)
+
+    def _compare(self) -> tuple[float, float, float]:
+        """What it is, what it was, and what would be too much."""
+        ticks = self.state.ticks
+        now, reference = median(ticks[-RECENT:]), median(ticks[:-RECENT])
+        return now, reference, max(self._limit.harmless, TIMES * reference)

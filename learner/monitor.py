@@ -102,6 +102,16 @@ class Monitor:
         elif signal in watch.loads:
             watch.loads[signal].add(count, total)
 
+    def hear(self, scenario: str, signal: str, value: float) -> None:
+        """Take in how a load stands that another process measures, and writes down itself."""
+        watch = self._watches.get(scenario)
+        if watch is None:
+            return
+        if not math.isfinite(value):
+            watch.refuse(signal, 1)
+            return
+        watch.loads[signal].add(1, value)
+
     def tick(self, now: float) -> None:
         """A stretch of time is over, for the signals of operations."""
         for scenario, watch in self._watches.items():

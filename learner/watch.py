@@ -49,11 +49,14 @@ LIMITS: Mapping[str, Limit] = {
     # At the beginning everything is new, so what is wanted is a flood after that.
     "new_users": Limit(0.1, fewest=20.0),
     "new_items": Limit(0.1, fewest=20.0),
-    "head_age": Limit(60.0),
     "step_milliseconds": Limit(500.0),
     "latency_milliseconds": Limit(250.0),
 }
-"""Signals whose load is watched, and what is harmless."""
+"""Signals whose load is watched, and what is harmless.
+
+The age of the model is none of them: while LEARN runs, it grows where no events come or learning is paused, and when
+LEARN does not run, it cannot say so; the overview and Prometheus do.
+"""
 
 TESTS = 200
 """Of these together there are scores' quantiles and a calibration error."""
@@ -179,7 +182,8 @@ class Watch:
         detectors: dict[str, Level | Distribution | Load] = {**self.levels, **self.distributions, **self.loads}
         found = {}
         for signal, detector in detectors.items():
-            state, because = detector.verdict
-            refused = self._rest.refused.get(signal)
-            found[signal] = Verdict(state, f"{because}; {refused:,} were no numbers" if refused else because)
+            verdict = detector.verdict
+            if refused := self._rest.refused.get(signal):
+                verdict = verdict._replace(reason=f"{verdict.reason}; {refused:,} were no numbers")
+            found[signal] = verdict
         return found

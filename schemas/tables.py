@@ -160,6 +160,24 @@ class Report(Table):
     __table_args__ = (Index(None, "scenario", "detected_at"), Index(None, "detected_at"))
 
 
+class SignalVerdict(Table):
+    """How a signal of a scenario stands in the eyes of its detector, or why nothing can be said of it.
+
+    Attributes:
+        state: `steady`, `alarm` or `none`; `reason`: why, for people.
+        low, high: below and above these it would be an alarm; None where there is no such bound.
+    """
+
+    __tablename__ = "signal_verdicts"
+
+    scenario: Mapped[str] = mapped_column(String(255), primary_key=True)
+    signal: Mapped[str] = mapped_column(String(64), primary_key=True)
+    state: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(Text)
+    low: Mapped[float | None] = mapped_column(Float)
+    high: Mapped[float | None] = mapped_column(Float)
+
+
 class Version(Table):
     """A version of a scenario that was good once and can be rolled back to.
 

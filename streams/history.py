@@ -1,4 +1,4 @@
-"""History: what is kept in SQL for people to look back on: series, reports, versions, stances, actions, probe sets."""
+"""History: what is kept in SQL for people to look back on: series, reports, verdicts, versions, stances, actions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
 from schemas.reports import DriftReport
-from schemas.tables import PerformedAction, ProbeRecall, Report, Series, Stance, Table, Version
+from schemas.tables import PerformedAction, ProbeRecall, Report, Series, SignalVerdict, Stance, Table, Version
 from schemas.times import read_time
 
 RESOLUTIONS: Mapping[int, int] = {5: 3600, 60: 2 * 86_400, 3600: 90 * 86_400}
@@ -258,6 +258,20 @@ class History:
         )
         with sa.orm.Session(self._reader, expire_on_commit=False) as session:
             return list(session.scalars(query))
+
+    # Verdicts of detectors
+
+    def save_verdicts(self, verdicts: Sequence[Mapping[str, Any]]) -> None:
+        """Say how signals stand: the columns of `schemas.tables.SignalVerdict`."""
+        if verdicts:
+            with self.engine.begin() as connection:
+                self._save(connection, SignalVerdict, verdicts)
+
+    def verdicts(self, scenario: str) -> dict[str, SignalVerdict]:
+        """By signal."""
+        query = sa.select(SignalVerdict).where(SignalVerdict.scenario == scenario)
+        with sa.orm.Session(self._reader, expire_on_commit=False) as session:
+            return {each.signal: each for each in session.scalars(query)}
 
     # Versions and how scenarios stand to them
 

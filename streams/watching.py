@@ -13,6 +13,7 @@ from confluent_kafka import KafkaException
 from sqlalchemy.exc import DBAPIError
 
 from learner.exam import Exam
+from learner.finding import Verdict
 from learner.online import OnlineLearner
 from schemas.reports import DriftReport
 from schemas.settings import Settings
@@ -36,8 +37,14 @@ UNWRITTEN_KEPT = 20_000
 
 DEAD = "dead:"
 
+SERVED_LOADS = ("lag", "latency_milliseconds")
+"""What SERVE measures of itself and writes down, and the monitor judges."""
+SERVED_SECONDS = 2 * WRITE_SECONDS
+"""How far back that is read: as often as it is looked at, SERVE has written once at least."""
+
 Tallies = Mapping[tuple[str, str], int]
 Cells = Sequence[Mapping[str, object]]
+Loads = Mapping[str, Mapping[str, float]]
 
 
 @dataclass
@@ -47,6 +54,7 @@ class Seen:
     measured: list[Measured]
     reports: list[DriftReport]
     matrices: dict[str, Cells]
+    verdicts: dict[tuple[str, str], Verdict]
 
 
 class Watching:
@@ -76,6 +84,7 @@ class Watching:
         self._tested: set[str] = set()
         self._unwritten: list[Measured] = []
         self._matrices: dict[str, Cells] = {}
+        self._verdicts: dict[tuple[str, str], Verdict] = {}
         self._pruned_at = 0.0
         self._told: dict[str, None] = {}
         self.on_reports: Callable[[Sequence[DriftReport]], None] = lambda _reports: None
@@ -95,6 +104,8 @@ class Watching:
                 looks += 1
                 if looks * TALLY_SECONDS >= WRITE_SECONDS:
                     looks = 0
+                    loads = await loop.run_in_executor(writing, self.read_loads, time.time())
+                    await loop.run_in_executor(thread, self.hear, loads)
                     seen = await loop.run_in_executor(thread, self.look, time.time())
                     written = await loop.run_in_executor(writing, self.write, seen, time.time())
                     await loop.run_in_executor(thread, self._learner.monitor.written, written)
@@ -140,6 +151,12 @@ class Watching:
             behind = max(0, tallies.get((topic, "events"), 0) - learnt[name])
             monitor.observe(name, "learning_lag", 1, behind, now)
 
+    def hear(self, loads: Loads) -> None:
+        """Take in what SERVE has measured of itself, by scenario and signal."""
+        for name, values in loads.items():
+            for signal, value in values.items():
+                self._learner.monitor.hear(name, signal, value)
+
     def look(self, now: float) -> Seen:
         """Ask the monitor what it has seen."""
         learner, monitor = self._learner, self._learner.monitor
@@ -164,7 +181,10 @@ class Watching:
         reports = monitor.reports
         self.on_reports([each for each in reports if each.report_id not in self._told])
         self._told = dict.fromkeys(each.report_id for each in reports)  # those that are not sent yet come again
-        return Seen(measured, reports, matrices)
+        verdicts = {
+            (name, signal): verdict for name in self._scenarios for signal, verdict in monitor.verdicts(name).items()
+        }
+        return Seen(measured, reports, matrices, verdicts)
 
     # Beside it
 
@@ -176,6 +196,15 @@ class Watching:
             log.warning("what SERVE counts is not known: %s", _said(error))
             return {}
 
+    def read_loads(self, now: float) -> Loads:
+        """What SERVE has measured of itself lately; nothing if it does not run, or the database does not say."""
+        try:
+            found = self._history.newest(self._scenarios, SERVED_LOADS, now - SERVED_SECONDS)
+        except DBAPIError as error:
+            log.warning("what SERVE measures is not known: %s", _said(error))
+            return {}
+        return {name: {signal: point.mean for signal, point in points.items()} for name, points in found.items()}
+
     def write(self, seen: Seen, now: float) -> list[DriftReport]:
         """Write down what was seen, and what could not be written before; returns the reports that are on their way."""
         self._unwritten = [*self._unwritten, *seen.measured][-UNWRITTEN_KEPT:]
@@ -186,6 +215,11 @@ class Watching:
             for name in list(self._matrices):
                 self._history.replace_probe_recalls(name, self._matrices[name])
                 del self._matrices[name]
+            changed = {key: verdict for key, verdict in seen.verdicts.items() if self._verdicts.get(key) != verdict}
+            self._history.save_verdicts(
+                [{"scenario": name, "signal": signal, **each._asdict()} for (name, signal), each in changed.items()]
+            )
+            self._verdicts |= changed
             if now - self._pruned_at >= PRUNE_SECONDS:
                 self._history.prune(now)
                 self._pruned_at = now

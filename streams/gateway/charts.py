@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from schemas.signals import SIGNALS
-from schemas.tables import Report
+from schemas.tables import Report, SignalVerdict
 from streams.gateway.overview import Alarm
 from streams.history import Point, Stretch
 
@@ -89,6 +89,15 @@ class Red(msgspec.Struct, frozen=True):
     reference: float | None
 
 
+class Judged(msgspec.Struct, frozen=True):
+    """What a detector says of a signal, or why it says nothing; beyond `low` and `high` it would be an alarm."""
+
+    state: str
+    says: str
+    low: float | None
+    high: float | None
+
+
 class Chart(msgspec.Struct, frozen=True):
     """One chart; where `empty` is not "", there is nothing to draw, and it says why."""
 
@@ -97,6 +106,7 @@ class Chart(msgspec.Struct, frozen=True):
     lines: list[Line]
     band: list[Line]
     red: list[Red]
+    judged: list[Judged]
     empty: str
 
 
@@ -141,20 +151,27 @@ KINDS = {
 
 
 def draw_charts(
-    stretch: Stretch, reports: Sequence[Report], alarms: Sequence[Alarm], since: float, until: float, ever: bool
+    stretch: Stretch,
+    reports: Sequence[Report],
+    alarms: Sequence[Alarm],
+    verdicts: Mapping[str, SignalVerdict],
+    since: float,
+    until: float,
+    ever: bool,
 ) -> Charts:
     """Charts of one scenario.
 
     Args:
         reports: newest first; of many, the newest are marked.
         alarms: the scenario's open ones.
+        verdicts: of the scenario's signals, those that are watched.
         ever: whether anything was ever measured of it.
     """
     return Charts(
         since,
         until,
         stretch.seconds,
-        [_chart(plan, stretch, alarms, ever) for plan in PLANS],
+        [_chart(plan, stretch, alarms, verdicts, ever) for plan in PLANS],
         draw_marks(reports[:MOST_MARKS]),
     )
 
@@ -175,11 +192,26 @@ def mark_title(report: Report) -> str:
     return f"{kind}: {signal.title}" if signal is not None and report.status in ("alarm", "cleared") else kind
 
 
-def _chart(plan: Plan, stretch: Stretch, alarms: Sequence[Alarm], ever: bool) -> Chart:
+def _chart(
+    plan: Plan, stretch: Stretch, alarms: Sequence[Alarm], verdicts: Mapping[str, SignalVerdict], ever: bool
+) -> Chart:
     lines = [_line(name, stretch) for name in plan.signals if stretch.points.get(name)]
     band = [_line(name, stretch) for name in plan.band or () if stretch.points.get(name)]
     red = [Red(each.signal, each.since, each.reference) for each in alarms if each.signal in plan.signals]
-    return Chart(plan.name, plan.unit, lines, band, red, "" if lines else _empty(ever))
+    judged = [_judged(verdicts[name]) for name in plan.signals if name in verdicts]
+    return Chart(plan.name, plan.unit, lines, band, red, judged, "" if lines else _empty(ever))
+
+
+def _judged(verdict: SignalVerdict) -> Judged:
+    signal = SIGNALS[verdict.signal]
+    found = {"none": "no verdict", "steady": "no alarm", "alarm": "an alarm is open"}.get(verdict.state, verdict.state)
+    bounds = [
+        f"{word} {signal.say(bound)}"
+        for word, bound in (("below", verdict.low), ("above", verdict.high))
+        if bound is not None
+    ]
+    would = f"; {' or '.join(bounds)} it would be one" if bounds and verdict.state == "steady" else ""
+    return Judged(verdict.state, f"{signal.title}: {found}, {verdict.reason}{would}.", verdict.low, verdict.high)
 
 
 def _empty(ever: bool) -> str:

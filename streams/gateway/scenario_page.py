@@ -73,4 +73,5 @@ def read_charts(gateway: Gateway, request: Request) -> Charts:
     reports = gateway.history.reports(scenario=name, since=since, limit=MOST_MARKS)
     summary = read_summary(gateway, name, span)
     ever = any(stretch.points.values()) or any(each.value is not None for each in summary.signals.values())
-    return draw_charts(stretch, reports, summary.alarms, since, until, ever or summary.status["events"] > 0)
+    ever = ever or summary.status["events"] > 0
+    return draw_charts(stretch, reports, summary.alarms, gateway.history.verdicts(name), since, until, ever)

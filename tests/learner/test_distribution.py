@@ -19,7 +19,7 @@ from learner.distribution import (
     counted,
     jensen_shannon,
 )
-from learner.finding import Finding
+from learner.finding import Finding, Verdict
 
 SHARES = Measure(counted, jensen_shannon, 0.02)
 CODES = 300
@@ -76,8 +76,8 @@ def test_a_shift_that_ends_is_cleared_as_back() -> None:
 
 
 def test_too_few_events_and_events_of_one_kind_have_no_result() -> None:
-    assert fed(drawn(REFERENCE))[0].verdict == ("none", f"too few events: 4,000 of {REFERENCE + WINDOW:,}")
-    assert fed(np.zeros(9_000, np.int64))[0].verdict == ("none", "no result: all events are of one kind")
+    assert fed(drawn(REFERENCE))[0].verdict == Verdict("none", f"too few events: 4,000 of {REFERENCE + WINDOW:,}")
+    assert fed(np.zeros(9_000, np.int64))[0].verdict == Verdict("none", "no result: all events are of one kind")
     assert fed(np.zeros(0, np.int64))[1] == []
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from benchmarks.drift import clicks
-from learner.finding import Finding
+from learner.finding import Finding, Verdict
 from learner.level import BATCH, LEAST_BATCHES, MOST_BATCHES, MOST_BLOCKS, Change, Level, LevelState
 
 HIGHER = Change("higher", 0.02, 0.1)
@@ -78,14 +78,14 @@ def test_a_slow_fall_counts_in_the_end() -> None:
 def test_before_there_are_enough_observations_nothing_is_said_and_that_is_said() -> None:
     level, found = fed(outcomes((0.9, 1000), (0.1, 1000)))
     assert found == []
-    assert level.verdict == ("none", f"too few observations: 2,000 of {LEAST_BATCHES * BATCH:,}")
+    assert level.verdict == Verdict("none", f"too few observations: 2,000 of {LEAST_BATCHES * BATCH:,}")
     assert Level(HIGHER).verdict.state == "none"
 
 
 def test_of_a_constant_there_is_no_result_until_it_changes() -> None:
     level, found = fed(np.zeros(10_000))
     assert found == []
-    assert level.verdict == ("none", "no result: it is always the same, 0")
+    assert level.verdict == Verdict("none", "no result: it is always the same, 0")
     assert [each.status for each in fed(np.repeat([0.0, 1.0], [10_000, 1000]), Change("lower", 0.05))[1]] == ["alarm"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from learner.finding import Finding
+from learner.finding import Finding, Verdict
 from learner.load import KEPT, LEAST_BEFORE, RECENT, Limit, Load, LoadState
 
 
@@ -31,6 +31,12 @@ def test_what_stays_is_the_new_level_in_the_end() -> None:
     assert [(each.status, each.because) for each in found][1:] == [("cleared", "it has settled at a new level")]
 
 
+def test_where_an_alarm_would_begin_can_be_asked_for() -> None:
+    assert ticked([50.0] * 30)[0].verdict == Verdict("steady", "at 50", high=150.0)
+    assert ticked([1.0] * 30)[0].verdict.high == 100.0  # less is harmless
+    assert ticked([50.0] * 30 + [400.0] * 10)[0].verdict == Verdict("alarm", "at 400; it was 50", high=150.0)
+
+
 def test_what_is_harmless_is_never_told() -> None:
     assert ticked([1.0] * 40 + [90.0] * 40)[1] == []
 
@@ -43,7 +49,7 @@ def test_nothing_observed_is_no_reading() -> None:
     load, _ = ticked([50.0] * 3)
     for _ in range(50):
         assert load.tick() == []
-    assert load.verdict == ("none", f"too few readings: 3 of {LEAST_BEFORE + RECENT}")
+    assert load.verdict == Verdict("none", f"too few readings: 3 of {LEAST_BEFORE + RECENT}")
     few, _ = ticked([0.5] * 100, Limit(0.02, fewest=20.0), count=1.0)
     assert len(few.state.ticks) == 5  # of twenty observations each
 

@@ -77,6 +77,18 @@ def test_what_is_no_number_reaches_no_detector_and_is_counted() -> None:
     msgspec.json.decode(msgspec.json.encode(dirty.state), type=MonitorState)
 
 
+def test_a_load_that_another_process_measures_is_judged_and_not_noted_again() -> None:
+    watched = monitor()
+    for value in [10.0] * 20 + [math.nan] + [90_000.0] * 5:
+        watched.hear("shop", "lag", value)
+        watched.hear("nowhere", "lag", value)
+        watched.tick(START)
+    (report,) = watched.reports
+    assert (report.scenario, report.signal, report.severity) == ("shop", "lag", "page")
+    assert watched.take_observed() == []
+    assert watched.verdicts("shop")["lag"].reason.endswith("; 1 were no numbers")
+
+
 def test_scores_that_are_no_numbers_blind_nothing() -> None:
     learner = watched_learner()
     learner.learn("shop", stream(NAMES, 64))

@@ -187,6 +187,18 @@ def test_versions_stances_and_actions_are_what_was_saved_last(history: History) 
     assert history.actions("news") == []
 
 
+def test_verdicts_are_what_was_said_last(history: History) -> None:
+    first = {"scenario": "shop", "signal": "lag", "state": "none", "reason": "too few", "low": None, "high": None}
+    history.save_verdicts([first, {**first, "scenario": "news"}])
+    history.save_verdicts([{**first, "state": "steady", "reason": "at 3", "high": 1000.0}])
+    history.save_verdicts([])
+    found = history.verdicts("shop")
+    assert {name: (each.state, each.reason, each.high) for name, each in found.items()} == {
+        "lag": ("steady", "at 3", 1000.0)
+    }
+    assert history.verdicts("news")["lag"].state == "none"
+
+
 def test_a_matrix_is_replaced_as_a_whole(history: History) -> None:
     def cell(window: int, at: int) -> dict[str, float]:
         return {"window": window, "at": at, "began_at": 0.0, "ended_at": 1.0, "size": 10, "recall": 0.5}

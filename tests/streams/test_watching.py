@@ -13,7 +13,7 @@ from schemas.migrations import upgrade
 from schemas.settings import Kafka, Settings
 from schemas.topics import Topics
 from streams.administration import ensure_topics
-from streams.history import History
+from streams.history import History, Measured
 from streams.store import Store, open_engine
 from streams.watching import Watching
 from tests.learner.builders import NAMES, START, put, small_learner, small_settings, stream
@@ -90,6 +90,32 @@ def test_everything_is_written(watching: Watching, store: Store) -> None:
     assert sum(point.observations for point in series.points["recall@10"]) == 200 - 20
     assert [point.mean for point in series.points["step_milliseconds"]] == [pytest.approx(500 / 25)]
     assert [cell.size for cell in history.probe_recalls("shop")] == [20]
+
+
+def test_what_serve_measures_of_itself_is_judged_and_not_written_twice(watching: Watching, store: Store) -> None:
+    history = History(store.engine)
+    for number, lag in enumerate([10.0] * 20 + [50_000.0] * 5):
+        now = START + 5 * number
+        history.add([Measured.one("shop", "lag", now, lag)])
+        watching.hear(watching.read_loads(now))
+        watching.write(watching.look(now), now)
+    (report,) = history.reports()
+    assert (report.scenario, report.signal, report.status, report.severity) == ("shop", "lag", "alarm", "page")
+    assert report.reason.startswith("Lag of serving is at")
+    assert sum(each.observations for each in history.series("shop", ["lag"], START, now).points["lag"]) == 25
+    assert watching.read_loads(now + 60) == {}  # SERVE is gone, which is not that it has no lag
+
+
+def test_how_signals_stand_is_written_where_it_changed(watching: Watching, store: Store) -> None:
+    history = History(store.engine)
+    watching.write(watching.look(START), START)
+    assert history.verdicts("shop")["recall@10"].reason.startswith("too few observations: 0 of")
+    for number in range(20):
+        watching._learner.monitor.hear("shop", "lag", 10.0)
+        watching.write(watching.look(START + number), START + number)
+    found = history.verdicts("shop")["lag"]
+    assert (found.state, found.reason, found.low, found.high) == ("steady", "at 10", None, 1000.0)
+    assert history.verdicts("news")["lag"].state == "none"
 
 
 def test_what_the_database_does_not_take_is_written_later(

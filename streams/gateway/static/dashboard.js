@@ -236,6 +236,7 @@ async function drawCharts() {
     const chart = charts.charts.find((each) => each.name === figure.dataset.chart);
     if (!chart) continue;
     figure.classList.toggle("red", chart.red.length > 0);
+    find(".judged", figure).replaceChildren(...chart.judged.map((each) => make("p", {}, each.says)));
     fillTable(figure, chart);
     figure.waits = chart.empty ? null : chart;
     if (chart.empty) sayInPlot(figure, chart.empty);
@@ -334,6 +335,15 @@ function layout(chart, colours) {
     if (red.reference !== null) {
       shapes.push({ type: "line", ...times, y0: red.reference, y1: red.reference, line: { color: colours.trouble, width: 1, dash: "dot" } });
       annotations.push({ xref: "paper", x: 0, xanchor: "left", y: red.reference, yanchor: "bottom", text: "before the alarm", showarrow: false, font: { size: 10.5, color: colours.trouble } });
+    }
+  }
+  const top = Math.max(0, ...chart.lines.flatMap((line) => line.values));
+  for (const { low, high } of chart.judged) {
+    for (const [bound, words, side] of [[low, "alarm below", "top"], [high, "alarm above", "bottom"]]) {
+      // One that lies far above all that was measured would press the line to the ground; the words name it.
+      if (bound === null || bound < 0 || bound > 2 * top) continue;
+      shapes.push({ type: "line", ...times, y0: bound, y1: bound, line: { color: colours.watch, width: 1, dash: "dot" } });
+      annotations.push({ xref: "paper", x: 1, xanchor: "right", y: bound, yanchor: side, text: words, showarrow: false, font: { size: 10.5, color: colours.watch } });
     }
   }
   const groups = [];

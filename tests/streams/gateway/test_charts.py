@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.signals import SIGNALS
-from schemas.tables import Report
+from schemas.tables import Report, SignalVerdict
 from streams.gateway.charts import MOST_MARKS, PLANS, draw_charts, draw_marks, spark, with_gaps
 from streams.gateway.overview import Alarm
 from streams.history import Point, Stretch
@@ -47,8 +47,8 @@ def test_points_far_apart_are_not_joined() -> None:
 
 
 def test_an_empty_chart_says_why_and_an_empty_past_is_not_an_empty_stretch() -> None:
-    never = draw_charts(stretch(), [], [], 0, 3600, ever=False).charts[0]
-    not_now = draw_charts(stretch(), [], [], 0, 3600, ever=True).charts[0]
+    never = draw_charts(stretch(), [], [], {}, 0, 3600, ever=False).charts[0]
+    not_now = draw_charts(stretch(), [], [], {}, 0, 3600, ever=True).charts[0]
     assert "yet" in never.empty and "not a zero" in not_now.empty
     assert never.lines == not_now.lines == []
 
@@ -58,14 +58,33 @@ def test_an_open_alarm_is_red_in_the_chart_of_its_signal_alone() -> None:
         signal="recall@10", title="", severity="page", since=120.0, value=0.1, reference=0.3, action="", why="",
         what_to_do="",
     )  # fmt: skip
-    charts = draw_charts(stretch(recall_at_10=[point(0)]), [], [alarm], 0, 3600, ever=True).charts
+    charts = draw_charts(stretch(recall_at_10=[point(0)]), [], [alarm], {}, 0, 3600, ever=True).charts
     red = {each.name: [(one.since, one.reference) for one in each.red] for each in charts if each.red}
     assert red == {"recall": [(120.0, 0.3)]}
 
 
+def test_a_chart_says_how_its_signals_are_judged_and_where_an_alarm_would_begin() -> None:
+    def verdict(signal: str, state: str, low: float | None = None) -> SignalVerdict:
+        return SignalVerdict(scenario="shop", signal=signal, state=state, reason="at 0.3", low=low, high=None)
+
+    verdicts = {
+        "recall@10": verdict("recall@10", "steady", low=0.25),
+        "recall@10_popular": verdict("recall@10_popular", "none"),
+        "ndcg@10": verdict("ndcg@10", "alarm", low=0.2),
+    }
+    charts = {each.name: each for each in draw_charts(stretch(), [], [], verdicts, 0, 3600, ever=True).charts}
+    assert [each.says for each in charts["recall"].judged] == [
+        "Recall@10: no alarm, at 0.3; below 25.0 % it would be one.",
+        "Recall@10 of what is popular: no verdict, at 0.3.",
+    ]
+    assert charts["recall"].judged[0].low == 0.25
+    assert [each.says for each in charts["ndcg"].judged] == ["NDCG@10: an alarm is open, at 0.3."]
+    assert charts["coverage"].judged == []
+
+
 def test_marks_are_numbered_in_the_order_of_time_and_of_many_the_newest_stay() -> None:
     reports = [report(float(at)) for at in range(100, 0, -1)]
-    marks = draw_charts(stretch(), reports, [], 0, 3600, ever=True).marks
+    marks = draw_charts(stretch(), reports, [], {}, 0, 3600, ever=True).marks
     assert [each.number for each in marks] == list(range(1, MOST_MARKS + 1))
     assert (marks[0].at, marks[-1].at) == (61.0, 100.0)
 
