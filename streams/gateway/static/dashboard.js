@@ -337,15 +337,6 @@ function layout(chart, colours) {
       annotations.push({ xref: "paper", x: 0, xanchor: "left", y: red.reference, yanchor: "bottom", text: "before the alarm", showarrow: false, font: { size: 10.5, color: colours.trouble } });
     }
   }
-  const top = Math.max(0, ...chart.lines.flatMap((line) => line.values));
-  for (const { low, high } of chart.judged) {
-    for (const [bound, words, side] of [[low, "alarm below", "top"], [high, "alarm above", "bottom"]]) {
-      // One that lies far above all that was measured would press the line to the ground; the words name it.
-      if (bound === null || bound < 0 || bound > 2 * top) continue;
-      shapes.push({ type: "line", ...times, y0: bound, y1: bound, line: { color: colours.watch, width: 1, dash: "dot" } });
-      annotations.push({ xref: "paper", x: 1, xanchor: "right", y: bound, yanchor: side, text: words, showarrow: false, font: { size: 10.5, color: colours.watch } });
-    }
-  }
   const groups = [];
   for (const mark of charts.marks) {
     const colour = mark.kind === "rolled_back" || (mark.kind === "alarm" && mark.severity === "page") ? colours.trouble
@@ -358,6 +349,15 @@ function layout(chart, colours) {
   for (const group of groups) {
     const text = group.first === group.last ? `${group.first}` : `${group.first}–${group.last}`;
     annotations.push({ x: local(group.at), yref: "paper", y: 1, yanchor: "bottom", text, showarrow: false, font: { size: 10.5, color: group.colour } });
+  }
+  const top = Math.max(0, ...chart.lines.flatMap((line) => line.values));
+  for (const { low, high } of chart.judged) {
+    for (const [bound, words, side] of [[low, "alarm below", "top"], [high, "alarm above", "bottom"]]) {
+      // One that lies far above all that was measured would press the line to the ground; the words name it.
+      if (bound === null || bound < 0 || bound > 2 * top) continue;
+      shapes.push({ type: "line", ...times, y0: bound, y1: bound, line: { color: colours.watch, width: 1, dash: "dot" } });
+      annotations.push({ xref: "paper", x: 1, xanchor: "right", y: bound, yanchor: side, text: words, showarrow: false, font: { size: 10.5, color: colours.watch } });
+    }
   }
   const axis = { gridcolor: colours.line, zeroline: false, tickfont: { size: 11, color: colours.quiet }, fixedrange: true, automargin: true };
   return {
