@@ -1,4 +1,4 @@
-"""A campaign: inputs against decoders, one by one, each in bounded time and memory; what breaks the rule is a finding."""
+"""A campaign: inputs against decoders, one by one, in bounded time and memory; what breaks the rule is a finding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs: bytes that a decoder may meet, made from good ones and hostile pieces; a seed and a number give them again."""
+"""Inputs: bytes that a decoder may meet, of good ones and hostile pieces; a seed and a number give them again."""
 
 from __future__ import annotations
 
@@ -15,23 +15,29 @@ DEEP = 100_000
 HOSTILE_JSON = (
     b"null", b"true", b"0", b"-0.0", b"1e400", b"-1e400", b"1e-400", b"NaN", b"Infinity", b"1" * 10_000,
     b"-" + b"9" * 10_000, b"9223372036854775808", b"18446744073709551616", b"1.7e308", b"1e30", b"0.1", b"01", b'""',
-    b'"' + b"x" * 300 + b'"', b'"' + b"x" * 2_000_000 + b'"', b'"\\ud800"', b'"\\udc00\\ud800"', b'"\\u0000"', b'"\x00"',
+    b'"' + b"x" * 300 + b'"', b'"' + b"x" * 2_000_000 + b'"', b'"\\ud800"', b'"\\udc00\\ud800"', b'"\\u0000"',
+    b'"\x00"',
     b'"\xff\xfe"', b'"\xed\xa0\x80"', b'"\xf0\x9f\x9b\x92"', b'"\xe2\x80\x8f"', b'"9999-12-31T23:59:59Z"',
     b'"0001-01-01T00:00:00+23:59"', b'"2024-02-30"', b'"12:00"', b'"2016-12-31T23:59:60Z"', b'"2024-W01-1"', b'"1e400"',
-    b"[]", b"{}", b"[[]]", b"[null]", b'["a",1,"a"]', b"[" + b"1," * 2_000 + b"1]", b"[" * DEEP, b"[" * DEEP + b"]" * DEEP,
+    b"[]", b"{}", b"[[]]", b"[null]", b'["a",1,"a"]', b"[" + b"1," * 2_000 + b"1]", b"[" * DEEP,
+    b"[" * DEEP + b"]" * DEEP,
     b'{"a":' * DEEP + b"1" + b"}" * DEEP, b'{"a":1,"a":2}', b'"\\', b'"', b",", b"\xef\xbb\xbf",
 )  # fmt: skip
 """What may stand where JSON has a value."""
 
 HOSTILE_BYTES = (
-    *(piece for piece in HOSTILE_JSON if len(piece) < 100_000), b"\x00", b"\xff", b"\r\n", b"\n", b"\r", b"\t", b";", b"'",
-    b"%00", b"%2F", b"%", b"+", b"&", b"=", b"#", b"..", b"/", b"?", b"[a]", b"[[a]]", b"a.b.c=1", b"\x85", b"\xe2\x80\xa8",
+    *(piece for piece in HOSTILE_JSON if len(piece) < 100_000), b"\x00", b"\xff", b"\r\n", b"\n", b"\r", b"\t", b";",
+    b"'",
+    b"%00", b"%2F", b"%", b"+", b"&", b"=", b"#", b"..", b"/", b"?", b"[a]", b"[[a]]", b"a.b.c=1", b"\x85",
+    b"\xe2\x80\xa8",
     struct.pack(">BI", 0xDD, 0xFFFFFFFF), struct.pack(">BI", 0xDF, 0xFFFFFFFF), struct.pack(">BI", 0xC6, 0xFFFFFFFF),
     struct.pack(">BI", 0xDB, 0x7FFFFFFF), struct.pack(">BQ", 0xCF, 1 << 63), struct.pack(">Bd", 0xCB, float("nan")),
-    struct.pack(">Bd", 0xCB, float("inf")), struct.pack(">BIb", 0xC9, 0xFFFFFFFF, -1), b"\x91" * 100_000, b"\xc0", b"\xc1",
+    struct.pack(">Bd", 0xCB, float("inf")), struct.pack(">BIb", 0xC9, 0xFFFFFFFF, -1), b"\x91" * 100_000, b"\xc0",
+    b"\xc1",
     (1 << 63).to_bytes(8, "little"), ((1 << 64) - 1).to_bytes(8, "little"), (1 << 40).to_bytes(8, "little"), bytes(8),
 )  # fmt: skip
-"""What may stand anywhere: text of other formats, and declared lengths (msgpack's, safetensors') that nothing follows."""
+"""What may stand anywhere: text of other formats, and declared lengths (msgpack's,
+    safetensors') that nothing follows."""
 
 Change = Callable[[random.Random, bytes], bytes]
 

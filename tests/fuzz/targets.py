@@ -384,7 +384,7 @@ TARGETS: dict[str, Target] = {
     ),
     "configuration": Target(
         [
-            b'data = "d"\n[kafka]\nbroker = "h:9092"\nprefix = "a."\n[scenarios.shop]\nevents = { view = 1.0 }\nk = 9\n',
+            b'data = "d"\n[kafka]\nbroker = "h:9092"\nprefix = "a."\n[scenarios.shop]\nevents = { view = 1 }\nk = 9\n',
             b'[learn]\nmicro_batch = 64\n[gateway]\nport = 0\nnames = ["a"]\n[model]\ndimension = 64\nheads = 2\n',
         ],
         _configuration,
