@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
+
+from schemas.decoding import UNREADABLE
 
 TENSORS = "tensors.safetensors"
 FACTS = "facts.json"
@@ -103,7 +106,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """
     try:
         manifest = msgspec.json.decode(_read(folder / MANIFEST), type=_Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         raise DamagedCheckpoint(folder / MANIFEST, "is not a manifest") from None
     contents: dict[str, bytes] = {}
     for name in (TENSORS, FACTS):
@@ -111,7 +114,15 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         expected, found = manifest.files.get(name), _sha256(contents[name])
         if found != expected:
             raise DamagedCheckpoint(folder / name, f"has SHA-256 {found}, the manifest says {expected}")
-    return Checkpoint(load_tensors(contents[TENSORS]), msgspec.json.decode(contents[FACTS], type=Facts))
+    # The sums are right here: what cannot be read now was so when it was written.
+    try:
+        tensors = load_tensors(contents[TENSORS])
+    except SafetensorError as error:
+        raise DamagedCheckpoint(folder / TENSORS, f"holds no tensors ({error})") from None
+    try:
+        return Checkpoint(tensors, msgspec.json.decode(contents[FACTS], type=Facts))
+    except UNREADABLE as error:
+        raise DamagedCheckpoint(folder / FACTS, f"holds no facts ({error})") from None
 
 
 def _read(file: Path) -> bytes:

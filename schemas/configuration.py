@@ -239,7 +239,7 @@ def _typed(key: _Key, given: _Given) -> Any:
         typed = msgspec.convert(value, key.type, strict=not given.text)
         if not isinstance(typed, float) or math.isfinite(typed):
             return typed
-    except (msgspec.ValidationError, OverflowError):
+    except (msgspec.ValidationError, OverflowError, UnicodeEncodeError):  # the last: bytes that are no UTF-8
         pass
     raise _bad_value(given.source, key.name, value, f"allowed is {allowed_by(key.type)}")
 

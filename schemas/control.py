@@ -13,6 +13,8 @@ Action = Literal["pause", "resume", "promote", "rollback", "consolidate"]
 ACTIONS: tuple[str, ...] = get_args(Action)
 
 MAX_REASON_CHARACTERS = 1000
+MAX_VERSION = (1 << 63) - 1
+"""What SQL can hold."""
 
 
 class Control(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -61,7 +63,7 @@ def decode_control(value: bytes, received: float, counts: Counter[str]) -> Contr
         if (wire.scenario is None) != (wire.action == "consolidate"):
             wanted = "no scenario, since it is for all of them" if wire.scenario is not None else "a scenario"
             raise Refused("bad-scope", f"{wire.action} takes {wanted}")
-        if wire.version is not None and (wire.action != "rollback" or wire.version < 1):
+        if wire.version is not None and (wire.action != "rollback" or not 1 <= wire.version <= MAX_VERSION):
             raise Refused(
                 "bad-version", f"version is {wire.version}; a rollback takes one, from 1 on, nothing else does"
             )

@@ -30,6 +30,10 @@ CODES = (
 """Every code that an `Invalid` of a record may have."""
 
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not what they should be, in JSON and in msgpack."""
+
+
 class Invalid(msgspec.Struct, frozen=True):
     """A record that cannot be taken.
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import msgspec
+from typing import Annotated, TypeVar
 
+import msgspec
+from msgspec import Meta
+
+from schemas.decoding import UNREADABLE
 from schemas.errors import ExplainedError
+
+Record = TypeVar("Record")
 
 
 class OtherVersion(ExplainedError):
@@ -73,7 +79,7 @@ class ItemVector(msgspec.Struct, array_like=True):
     """
 
     item_id: str
-    row: int
+    row: Annotated[int, Meta(ge=1)]
     fresh: bool
     vector: bytes
     scenarios: list[str]
@@ -124,9 +130,9 @@ class Weights(msgspec.Struct, array_like=True):
 
 
 encode = msgspec.msgpack.Encoder().encode
-_decode_example = msgspec.msgpack.Decoder(Example).decode
-decode_item_vector = msgspec.msgpack.Decoder(ItemVector).decode
-decode_weights = msgspec.msgpack.Decoder(Weights).decode
+_example_decoder = msgspec.msgpack.Decoder(Example)
+_vector_decoder = msgspec.msgpack.Decoder(ItemVector)
+_weights_decoder = msgspec.msgpack.Decoder(Weights)
 
 
 def decode_example(value: bytes) -> Example:
@@ -135,7 +141,29 @@ def decode_example(value: bytes) -> Example:
     Raises:
         OtherVersion: it is no example as we write them.
     """
+    return _decoded("a training example", _example_decoder, value)
+
+
+def decode_item_vector(value: bytes) -> ItemVector:
+    """Read what `encode` wrote.
+
+    Raises:
+        OtherVersion: it is no vector as we write them.
+    """
+    return _decoded("an item's vector", _vector_decoder, value)
+
+
+def decode_weights(value: bytes) -> Weights:
+    """Read what `encode` wrote.
+
+    Raises:
+        OtherVersion: they are no weights as we write them.
+    """
+    return _decoded("a scenario's weights", _weights_decoder, value)
+
+
+def _decoded(what: str, decoder: msgspec.msgpack.Decoder[Record], value: bytes) -> Record:
     try:
-        return _decode_example(value)
-    except msgspec.DecodeError as error:
-        raise OtherVersion("a training example", str(error)) from None
+        return decoder.decode(value)
+    except UNREADABLE as error:
+        raise OtherVersion(what, str(error)) from None

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import torch
 
+from schemas.records import OtherVersion
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.administration import end_offsets, topic_ids
@@ -22,7 +23,7 @@ from streams.broadcast import Broadcast
 from streams.mirror import Mirror, Noted
 from streams.snapshot import Restored, SnapshotRefused, made_for, read_snapshot, write_snapshot
 from streams.store import Partition
-from streams.worker import EXIT_TRY_AGAIN, stop_process
+from streams.worker import EXIT_CONFIGURATION, EXIT_TRY_AGAIN, stop_process
 
 log = logging.getLogger(__name__)
 
@@ -112,12 +113,15 @@ class Following:
         self._records += len(records)
 
     def _take(self, topic: str, records: Sequence[Any], after: Mapping[Partition, int]) -> None:
-        if topic == self._topics.items:
-            self.mirror.take_items(records)
-        elif topic == self._topics.vectors:
-            self.mirror.take_vectors(records, after[topic, 0])
-        else:
-            self.mirror.take_weights(records)
+        try:
+            if topic == self._topics.items:
+                self.mirror.take_items(records)
+            elif topic == self._topics.vectors:
+                self.mirror.take_vectors(records, after[topic, 0])
+            else:
+                self.mirror.take_weights(records)
+        except OtherVersion as error:
+            stop_process(EXIT_CONFIGURATION, str(error))  # it would fail again, and the mirror would stand still
 
     # Snapshots
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from index.segmented import SegmentedIndex
@@ -86,7 +87,7 @@ class Head:
         if self._loaded is not self.weights:
             try:
                 self._model.load(self.weights.tensors)
-            except RuntimeError as error:
+            except (RuntimeError, SafetensorError) as error:
                 reason = " ".join(str(error).split())
                 raise OtherVersion(f"the published weights of {self.weights.scenario!r}", reason) from None
             self._loaded = self.weights
@@ -234,6 +235,8 @@ class Mirror:
                 self.table.place_all(newest[start : start + PLACED_AT_ONCE])
             except TableFull as full:
                 log.error("%s", full)
+            except (RuntimeError, ValueError, LookupError) as error:
+                raise OtherVersion("an item's vector", " ".join(str(error).split())) from None
 
     def _unplace(self, item_id: str) -> None:
         row = self.table.remove(item_id)

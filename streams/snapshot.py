@@ -24,8 +24,8 @@ from typing import Any
 import msgspec
 import torch
 
-from learner.saved import StateMismatch
 from learner.table_copy import NotedTable, Part, parts, restored
+from schemas.decoding import UNREADABLE
 from schemas.items import Item
 from schemas.settings import Settings
 from schemas.topics import DELETIONS_KEPT_MILLISECONDS, Topics
@@ -190,7 +190,7 @@ def read_snapshot(
         raise SnapshotRefused(file, f"it {damaged.reason}") from None
     try:
         facts = msgspec.json.decode(content.facts, type=Facts)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise SnapshotRefused(file, f"another version of Headstream wrote it ({error})") from None
     positions = {
         (topic, partition): position
@@ -201,7 +201,7 @@ def read_snapshot(
     try:
         with _no_collector():
             mirror = _mirror(content, facts, settings)
-    except (StateMismatch, msgspec.DecodeError, KeyError) as error:
+    except (*UNREADABLE, ValueError, LookupError) as error:
         raise SnapshotRefused(file, f"another version of Headstream wrote it ({error!r})") from None
     except _TooManyRows as too_many:
         raise SnapshotRefused(file, str(too_many)) from None

@@ -65,7 +65,7 @@ def table(path: Path) -> Rows:
         raise UnknownFormat(path)
     try:
         yield from read(path)
-    except (OSError, EOFError, zlib.error, pyarrow.ArrowException) as error:
+    except (OSError, EOFError, zlib.error, pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise SourceDamaged(path, str(error)) from error
 
 

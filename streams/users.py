@@ -10,6 +10,7 @@ from itertools import islice
 
 import msgspec
 
+from schemas.decoding import UNREADABLE
 from schemas.events import Event
 from schemas.packed import END, TIME_BYTES, holds, pack, pack_time, without, without_oldest
 from schemas.records import Example, OtherVersion
@@ -205,7 +206,7 @@ def read_user(user_id: str, state: bytes) -> User:
     """
     try:
         return _decode(state)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise OtherVersion(f"the state of user {user_id[:80]!r}", str(error)) from None
 
 

@@ -21,7 +21,7 @@ from schemas.decoding import Invalid
 from schemas.errors import ExplainedError
 from schemas.items import decode_item, decode_item_key
 from schemas.recommendations import Recommendation, decode_recommendation
-from schemas.records import decode_weights
+from schemas.records import OtherVersion, decode_weights
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams.administration import BrokerUnreachable, begin_offsets, end_offsets
@@ -204,7 +204,7 @@ class Glossary:
         elif record.value is not None and record.key == self._scenario.encode():
             try:
                 weights = decode_weights(record.value)
-            except msgspec.DecodeError as error:
+            except OtherVersion as error:
                 log.warning("%s:%d:%d holds no weights: %s", record.topic, record.partition, record.offset, error)
                 return
             self._published[weights.version] = weights.published_at

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from schemas.decoding import MAX_RECORD_BYTES
+from schemas.decoding import MAX_RECORD_BYTES, UNREADABLE
 from streams.gateway.gateway import Gateway
 from streams.gateway.refusal import Refusal, json_response
 
@@ -101,7 +101,7 @@ class Endpoint:
             return Raw(content)
         try:
             return msgspec.json.decode(content, type=self.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise Refusal(HTTPStatus.BAD_REQUEST, "bad-body", f"the body cannot be taken: {error}") from None
 
 

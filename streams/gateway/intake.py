@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 import msgspec
 
-from schemas.decoding import CLAMPED_TIMES, UNKNOWN_FIELDS, Invalid, Refused, parse_id
+from schemas.decoding import CLAMPED_TIMES, UNKNOWN_FIELDS, UNREADABLE, Invalid, Refused, parse_id
 from schemas.events import EventRecord, decode_event
 from schemas.items import ItemRecord, decode_item
 from streams.gateway.endpoint import Asked, Endpoint, Nothing, Raw
@@ -125,7 +125,7 @@ def split(content: bytes) -> Sequence[bytes]:
     if text.startswith(b"["):
         try:
             records: list[bytes] = [bytes(each) for each in _decode_array(text)]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             message = f"the body is a broken JSON array: {error}; as lines, one bad record does not stop the others"
             raise Refusal(HTTPStatus.BAD_REQUEST, "not-json", message) from None
     else:
@@ -145,7 +145,7 @@ _decode_one = msgspec.json.Decoder(msgspec.Raw).decode
 def _is_one(text: bytes) -> bool:
     try:
         _decode_one(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return False
     return True
 
