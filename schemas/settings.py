@@ -59,6 +59,13 @@ class Database(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             description='SQLAlchemy URL, such as postgresql+psycopg://user@host/name; "" is SQLite in the data folder.'
         ),
     ] = ""
+    patience_seconds: Annotated[
+        Seconds,
+        Meta(
+            description="Seconds for which SERVE and LEARN wait for a database that fails; then they end, to be started"
+            " anew."
+        ),
+    ] = 300.0
 
 
 class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -40,6 +40,7 @@ from streams.exposure import Exposure
 from streams.following import Following
 from streams.mirror import Head, Mirror
 from streams.outbox import Outbox
+from streams.patience import Patience
 from streams.recommender import RANKED_AT_ONCE, Asked, Made, Recommender
 from streams.serve_series import ServeSeries
 from streams.signals import StopSignals
@@ -307,7 +308,12 @@ class Serve:
 
 
 def run_serve(
-    settings: Settings, broker: str, store: Store, stops: StopSignals, on_ready: Callable[[], None]
+    settings: Settings,
+    broker: str,
+    store: Store,
+    patience: Patience,
+    stops: StopSignals,
+    on_ready: Callable[[], None],
 ) -> NoReturn:
     """Run SERVE until it is told to stop; `on_ready` is called once it answers."""
     torch.set_num_threads(1)
@@ -324,6 +330,7 @@ def run_serve(
         coalesce_seconds=settings.serve.coalesce_milliseconds / 1000,
         data=Path(settings.data) / "faust",
         admit=following.ready.wait,
+        patience=patience,
     )
 
     mirror = following.mirror

@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 from schemas.records import OtherVersion
 from streams import metrics
+from streams.patience import PAUSES_SECONDS, Patience, reason_of
 from streams.signals import StopSignals
 from streams.store import Effect, Fenced, Partition, Position, Progress, Store
 from streams.transport import App, Consumer, Part, Poll, add_agent, make_app
@@ -33,7 +34,6 @@ EXIT_BUG = 70
 EXIT_TRY_AGAIN = 75
 EXIT_CONFIGURATION = 78
 
-DATABASE_PATIENCE_SECONDS = 60.0
 SWITCH_SECONDS = 0.0005
 """Each of the many small tensor operations of a ranking gives the interpreter up and wants it back from the loop."""
 GARBAGE_THRESHOLD = 50_000
@@ -106,15 +106,18 @@ class Worker:
         coalesce_seconds: float,
         data: Path,
         admit: Callable[[], Awaitable[object]],
+        patience: Patience,
     ) -> None:
         """Put the application together; nothing runs yet.
 
         Args:
             admit: awaited before every batch, so that the application can first get ready for it.
+            patience: with the database; what it does not take is tried again as long as that lasts.
         """
         self.store = store
         self.handler = handler
         self._admit = admit
+        self._patience = patience
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
         self.app: App = make_app(
             application,
@@ -181,7 +184,7 @@ class Worker:
 
     async def _take(self, poll: Poll) -> None:
         loop, consumer = asyncio.get_running_loop(), self.consumer
-        began, pause = loop.time(), 0.05
+        pause, longest = PAUSES_SECONDS
         while not self.app.should_stop:
             if poll.epoch != consumer.epoch:
                 return  # fetched before the newest seek: these records come again
@@ -205,14 +208,16 @@ class Worker:
                         consumer.done.pop(key, None)
                 continue  # the other partitions of this batch are still ours
             except sa.exc.DBAPIError as error:
-                reason = str(error.orig or error).splitlines()[0]
-                if loop.time() - began > DATABASE_PATIENCE_SECONDS:
-                    stop_process(EXIT_TRY_AGAIN, f"the database fails for {DATABASE_PATIENCE_SECONDS:.0f} s: {reason}")
-                log.warning("the database fails, the batch is worked again in %.2f s: %s", pause, reason)
+                if self._patience.failed(error):
+                    stop_process(
+                        EXIT_TRY_AGAIN, f"the database fails for {self._patience.seconds:.0f} s: {reason_of(error)}"
+                    )
                 metrics.database_retries.inc()
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, 2.0)
+                pause = min(pause * 2, longest)
                 continue
+            if durable:
+                self._patience.succeeded()
             if poll.epoch == consumer.epoch:  # a seek may have come while we worked
                 for part in parts:
                     consumer.done[part.key] = part.next
@@ -250,6 +255,7 @@ class Worker:
             deadline = threading.Timer(SHUTDOWN_SECONDS, stop_process, (EXIT_TRY_AGAIN, "stopping took too long"))
             deadline.daemon = True
             deadline.start()
+            self._patience.end()
             worker.loop.call_soon_threadsafe(worker._schedule_shutdown, signal.SIGTERM)
 
         stops.then(stop)
