@@ -73,6 +73,9 @@ model_step = _gauge("model_step", "Gradient step at which that version was taken
 model_published = _gauge("model_published_timestamp_seconds", "When it was published; 0 before the first.", "scenario")
 model_lineage = _gauge("model_lineage", "A number for the run of learning; SERVE's should be LEARN's.", "scenario")
 
+# GATEWAY
+part_up = _gauge("part_up", "0 while a part that GATEWAY stands on does not do its work.", "part")
+
 # SERVE
 events = _counter("events", "Events that were applied.", "scenario")
 duplicates = _counter("duplicates", "Events that had counted before, by their event_id.", "scenario")
