@@ -48,6 +48,14 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     )
     partitions: Annotated[Partitions, Meta(description="Partitions of each events topic and of requests.")] = 4
     replication: Annotated[int, Meta(ge=1, le=16, description="Copies of each partition in the cluster.")] = 1
+    watchdog_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Seconds for which records may wait while SERVE or LEARN works none of them, before it writes"
+            " all stacks to its log and ends, to be started anew; 0 is for ever.",
+        ),
+    ] = 120.0
 
 
 class Database(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -224,6 +224,7 @@ def run_learn(
         data=Path(settings.data) / "faust",
         admit=admit,
         patience=patience,
+        watchdog_seconds=settings.kafka.watchdog_seconds,
     )
 
     async def on_worker(call: Callable[..., Any], *arguments: Any) -> Any:

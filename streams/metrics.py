@@ -65,6 +65,7 @@ batch_seconds = _histogram("batch_seconds", "Seconds that one batch took.", DURA
 dead_letters = _counter("dead_letters", "Records that were put aside.", "topic", "code")
 lost_records = _counter("lost_records", "Records that retention removed before they were read.", "topic")
 database_retries = _counter("database_retries", "Batches worked again because the database failed.")
+stalled_seconds = _gauge("stalled_seconds", "For how long records have waited of which none was worked.")
 database_up = _gauge("database_up", "0 while this process waits for a database that fails.")
 outbox_errors = _counter("outbox_errors", "Faults that the Kafka producer told of.")
 lag = _gauge("lag_records", "Records in Kafka that are not worked yet, over all processes of this kind.", "scenario")

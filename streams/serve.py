@@ -331,6 +331,7 @@ def run_serve(
         data=Path(settings.data) / "faust",
         admit=following.ready.wait,
         patience=patience,
+        watchdog_seconds=settings.kafka.watchdog_seconds,
     )
 
     mirror = following.mirror

@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -22,10 +21,12 @@ import sqlalchemy as sa
 
 from schemas.records import OtherVersion
 from streams import metrics
+from streams.last_words import end_within, say_stacks
 from streams.patience import PAUSES_SECONDS, Patience, reason_of
 from streams.signals import StopSignals
 from streams.store import Effect, Fenced, Partition, Position, Progress, Store
 from streams.transport import App, Consumer, Part, Poll, add_agent, make_app
+from streams.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,12 @@ def stop_process(code: int, reason: str) -> NoReturn:
     os._exit(code)
 
 
+def end_stuck(loop: asyncio.AbstractEventLoop | None) -> NoReturn:
+    """End a process that was told to stop and has not."""
+    say_stacks(loop)
+    stop_process(EXIT_TRY_AGAIN, f"stopping took longer than {SHUTDOWN_SECONDS:.0f} s; where, the stacks above say")
+
+
 class Worker:
     """Runs one application: a Faust app whose agents hand whole polls to a handler on one worker thread.
 
@@ -107,12 +114,14 @@ class Worker:
         data: Path,
         admit: Callable[[], Awaitable[object]],
         patience: Patience,
+        watchdog_seconds: float = 0.0,
     ) -> None:
         """Put the application together; nothing runs yet.
 
         Args:
             admit: awaited before every batch, so that the application can first get ready for it.
             patience: with the database; what it does not take is tried again as long as that lasts.
+            watchdog_seconds: for which records may wait of which none is worked; 0 is for ever.
         """
         self.store = store
         self.handler = handler
@@ -129,6 +138,19 @@ class Worker:
         )
         for topic in topics:
             add_agent(self.app, topic, self._agent)
+        if watchdog_seconds:
+            self._keep_watchdog(broker, watchdog_seconds)
+
+    def _keep_watchdog(self, broker: str, seconds: float) -> None:
+        @self.app.task  # type: ignore[untyped-decorator]
+        async def watch() -> None:
+            loop = asyncio.get_running_loop()
+
+            def bite(matter: str) -> None:
+                say_stacks(loop)
+                stop_process(EXIT_TRY_AGAIN, f"{matter}: this process hangs and ends; where, the stacks above say")
+
+            Watchdog(broker, seconds, lambda: self.consumer.done, self._patience, bite).start()
 
     @property
     def consumer(self) -> Consumer:
@@ -252,9 +274,7 @@ class Worker:
         worker.spinner = None
 
         def stop() -> None:
-            deadline = threading.Timer(SHUTDOWN_SECONDS, stop_process, (EXIT_TRY_AGAIN, "stopping took too long"))
-            deadline.daemon = True
-            deadline.start()
+            end_within(SHUTDOWN_SECONDS, lambda: end_stuck(worker.loop))
             self._patience.end()
             worker.loop.call_soon_threadsafe(worker._schedule_shutdown, signal.SIGTERM)
 
