@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import msgspec
 import torch
+from confluent_kafka import KafkaException
 from sqlalchemy.exc import DBAPIError
 
 from learner.encoder import TextEncoder
@@ -33,7 +34,7 @@ from streams.device import choose_device
 from streams.history import History
 from streams.learn_metrics import LearnMetrics
 from streams.operations import Operations
-from streams.outbox import Outbox
+from streams.outbox import Outbox, PublishFailed
 from streams.patience import Patience, reason_of
 from streams.publishing import Publisher
 from streams.reporting import Reporter
@@ -233,6 +234,8 @@ def run_learn(
         except DBAPIError as error:
             # What is in memory may be ahead of what was to be kept: the newest checkpoint is whole.
             stop_process(EXIT_TRY_AGAIN, f"the database has failed, LEARN starts again: {reason_of(error)}")
+        except (PublishFailed, KafkaException) as error:
+            stop_process(EXIT_TRY_AGAIN, f"Kafka has failed, LEARN starts again from its newest checkpoint: {error}")
 
     async def apply_items(_topic: str, records: Sequence[Any], after: Mapping[Partition, int]) -> None:
         loop = asyncio.get_running_loop()

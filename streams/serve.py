@@ -53,6 +53,8 @@ from streams.worker import Commit, Worker
 log = logging.getLogger(__name__)
 
 REPORT_SECONDS = 2.0
+BROKER_PATIENCE_SECONDS = 300.0
+"""For which a batch waits for Kafka to take what it publishes, before the process ends to be started anew."""
 
 
 @dataclass
@@ -319,7 +321,7 @@ def run_serve(
     torch.set_num_threads(1)
     topics = Topics(settings)
     following = Following(settings, broker)
-    serve = Serve(settings, store, Outbox(broker), following.mirror)
+    serve = Serve(settings, store, Outbox(broker, timeout=BROKER_PATIENCE_SECONDS), following.mirror)
     worker = Worker(
         f"{settings.kafka.prefix}serve",
         broker=broker,

@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from schemas.records import OtherVersion
 from streams import metrics
 from streams.last_words import end_within, say_stacks
+from streams.outbox import PublishFailed
 from streams.patience import PAUSES_SECONDS, Patience, reason_of
 from streams.signals import StopSignals
 from streams.store import Effect, Fenced, Partition, Position, Progress, Store
@@ -199,6 +200,8 @@ class Worker:
             raise
         except OtherVersion as error:
             stop_process(EXIT_CONFIGURATION, str(error))  # it would fail again
+        except PublishFailed as error:
+            stop_process(EXIT_TRY_AGAIN, f"{error}; the batch comes again after a new start")
         except Exception:
             # Crash-only: Faust would restart the agent and drop the batch.
             traceback.print_exc()
