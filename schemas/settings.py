@@ -48,6 +48,14 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     )
     partitions: Annotated[Partitions, Meta(description="Partitions of each events topic and of requests.")] = 4
     replication: Annotated[int, Meta(ge=1, le=16, description="Copies of each partition in the cluster.")] = 1
+    watchdog_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Seconds for which records may wait while SERVE or LEARN works none of them, before it writes"
+            " all stacks to its log and ends, to be started anew; 0 is for ever.",
+        ),
+    ] = 120.0
 
 
 class Database(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,6 +67,13 @@ class Database(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             description='SQLAlchemy URL, such as postgresql+psycopg://user@host/name; "" is SQLite in the data folder.'
         ),
     ] = ""
+    patience_seconds: Annotated[
+        Seconds,
+        Meta(
+            description="Seconds for which SERVE and LEARN wait for a database that fails; then they end, to be started"
+            " anew."
+        ),
+    ] = 300.0
 
 
 class Serve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

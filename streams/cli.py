@@ -138,10 +138,13 @@ def run_process(name: str, config: Path | None, data: Path | None, broker: str |
 
     stops = StopSignals()  # first of all: every later thread inherits the blocked signals
 
+    from sqlalchemy.exc import OperationalError
+
     from schemas.migrations import upgrade
     from schemas.topics import Topics
     from streams import metrics
     from streams.administration import ensure_topics
+    from streams.patience import Patience
     from streams.store import Store, database_url, open_engine
     from streams.supervisor import line_to_supervisor
 
@@ -157,8 +160,10 @@ def run_process(name: str, config: Path | None, data: Path | None, broker: str |
     offered = "" if name == "gateway" else metrics.offer(settings, name)
     Path(settings.data).mkdir(parents=True, exist_ok=True)
     ensure_topics(address, Topics(settings).all(), settings.kafka.replication)
-    engine = open_engine(database_url(settings))
-    upgrade(engine)
+    patience = Patience(settings.database.patience_seconds)
+    # GATEWAY says at once that the database is away; the others wait, as all do now.
+    engine = open_engine(database_url(settings), None if name == "gateway" else patience)
+    patience.wait_for(lambda: upgrade(engine), OperationalError)
     owner = f"{socket.gethostname()}:{os.getpid()}"
     if name == "gateway":
         from streams.gateway.process import run_gateway
@@ -168,10 +173,10 @@ def run_process(name: str, config: Path | None, data: Path | None, broker: str |
     if name == "serve":
         from streams.serve import run_serve
 
-        run_serve(settings, address, store, stops, lambda: on_ready(offered))
+        run_serve(settings, address, store, patience, stops, lambda: on_ready(offered))
     from streams.learn import run_learn
 
-    run_learn(settings, address, store, stops, lambda: on_ready(offered))
+    run_learn(settings, address, store, patience, stops, lambda: on_ready(offered))
 
 
 @app.command(epilog=COLUMNS_HELP)

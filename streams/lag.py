@@ -26,7 +26,8 @@ class Lag:
         """
         self._store = store
         self._scenario_of = {topic: name for name, topic in topics.items()}
-        self._admin = AdminClient({"bootstrap.servers": broker, "log_level": 2})
+        self._broker = broker
+        self._admin: AdminClient | None = None
         self._wanted = {
             TopicPartition(topic, number): topic for topic in topics.values() for number in range(partitions)
         }
@@ -39,7 +40,9 @@ class Lag:
             DBAPIError: the database does not.
         """
         positions = self._store.positions()
-        answers = self._admin.list_offsets(
+        # A client that saw its broker restart goes on naming the leader's old epoch, and is refused for ever.
+        admin, self._admin = self._admin or AdminClient({"bootstrap.servers": self._broker, "log_level": 2}), None
+        answers = admin.list_offsets(
             dict.fromkeys(self._wanted, LATEST),
             isolation_level=IsolationLevel.READ_COMMITTED,
             request_timeout=TIMEOUT_SECONDS,
@@ -49,4 +52,5 @@ class Lag:
             stored = positions.get((each.topic, each.partition))
             end = answer.result(TIMEOUT_SECONDS * 2).offset
             behind[self._scenario_of[each.topic]] += max(0, end - ((stored.next if stored else None) or 0))
+        self._admin = admin
         return behind

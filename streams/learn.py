@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 
 import msgspec
 import torch
+from confluent_kafka import KafkaException
+from sqlalchemy.exc import DBAPIError
 
 from learner.encoder import TextEncoder
 from learner.online import OnlineLearner
@@ -23,6 +25,7 @@ from schemas.records import decode_example
 from schemas.reports import dead_letter_headers
 from schemas.settings import Settings
 from schemas.topics import Topics
+from streams import metrics
 from streams.broadcast import Broadcast
 from streams.catalogue import Catalogue
 from streams.checkpoint_lock import share_checkpoints
@@ -31,7 +34,8 @@ from streams.device import choose_device
 from streams.history import History
 from streams.learn_metrics import LearnMetrics
 from streams.operations import Operations
-from streams.outbox import Outbox
+from streams.outbox import Outbox, PublishFailed
+from streams.patience import Patience, reason_of
 from streams.publishing import Publisher
 from streams.reporting import Reporter
 from streams.shortlists import Shortlists
@@ -185,7 +189,12 @@ class Learn:
 
 
 def run_learn(
-    settings: Settings, broker: str, store: Store, stops: StopSignals, on_ready: Callable[[], None]
+    settings: Settings,
+    broker: str,
+    store: Store,
+    patience: Patience,
+    stops: StopSignals,
+    on_ready: Callable[[], None],
 ) -> NoReturn:
     """Run LEARN until it is told to stop; `on_ready` is called once its first weights are published."""
     share_checkpoints(Path(settings.data).resolve())
@@ -215,10 +224,18 @@ def run_learn(
         coalesce_seconds=settings.learn.coalesce_milliseconds / 1000,
         data=Path(settings.data) / "faust",
         admit=admit,
+        patience=patience,
+        watchdog_seconds=settings.kafka.watchdog_seconds,
     )
 
     async def on_worker(call: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(worker.thread, call, *arguments)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(worker.thread, call, *arguments)
+        except DBAPIError as error:
+            # What is in memory may be ahead of what was to be kept: the newest checkpoint is whole.
+            stop_process(EXIT_TRY_AGAIN, f"the database has failed, LEARN starts again: {reason_of(error)}")
+        except (PublishFailed, KafkaException) as error:
+            stop_process(EXIT_TRY_AGAIN, f"Kafka has failed, LEARN starts again from its newest checkpoint: {error}")
 
     async def apply_items(_topic: str, records: Sequence[Any], after: Mapping[Partition, int]) -> None:
         loop = asyncio.get_running_loop()
@@ -257,7 +274,12 @@ def run_learn(
     learn.follow_claims(lambda: dict(worker.consumer.claims))
 
     def checkpoint() -> None:
-        worker.consumer.durable.update(learn.checkpoint())
+        try:
+            worker.consumer.durable.update(learn.checkpoint())
+        except (OSError, DBAPIError) as error:
+            # Such as for want of space. Learning goes on; what is not on record is learnt again after a restart.
+            log.warning("the checkpoint could not be written, offsets stay where they were: %s", reason_of(error))
+            metrics.checkpoint_failures.inc()
 
     @worker.app.task  # type: ignore[untyped-decorator]
     async def obey_orders() -> None:

@@ -65,12 +65,17 @@ batch_seconds = _histogram("batch_seconds", "Seconds that one batch took.", DURA
 dead_letters = _counter("dead_letters", "Records that were put aside.", "topic", "code")
 lost_records = _counter("lost_records", "Records that retention removed before they were read.", "topic")
 database_retries = _counter("database_retries", "Batches worked again because the database failed.")
+stalled_seconds = _gauge("stalled_seconds", "For how long records have waited of which none was worked.")
+database_up = _gauge("database_up", "0 while this process waits for a database that fails.")
 outbox_errors = _counter("outbox_errors", "Faults that the Kafka producer told of.")
 lag = _gauge("lag_records", "Records in Kafka that are not worked yet, over all processes of this kind.", "scenario")
 model_version = _gauge("model_version", "Version of the model that is served or was published last.", "scenario")
 model_step = _gauge("model_step", "Gradient step at which that version was taken.", "scenario")
 model_published = _gauge("model_published_timestamp_seconds", "When it was published; 0 before the first.", "scenario")
 model_lineage = _gauge("model_lineage", "A number for the run of learning; SERVE's should be LEARN's.", "scenario")
+
+# GATEWAY
+part_up = _gauge("part_up", "0 while a part that GATEWAY stands on does not do its work.", "part")
 
 # SERVE
 events = _counter("events", "Events that were applied.", "scenario")
@@ -96,6 +101,7 @@ recall = _gauge("recall_at_10", "Prequential recall@10 of recent examples.", "sc
 publications = _counter("publications", "Publications of vectors and weights.")
 replay_rows = _gauge("replay_rows", "Examples that are remembered for replay.", "scenario")
 checkpoint_seconds = _histogram("checkpoint_seconds", "Seconds that a checkpoint took.", DURATIONS)
+checkpoint_failures = _counter("checkpoint_failures", "Checkpoints that could not be written.")
 checkpoint_made = _gauge("checkpoint_timestamp_seconds", "When the newest checkpoint was written; 0 before the first.")
 items_left_out = _gauge("items_left_out", "Items that got no place because the table is full.")
 drift_alarms = _counter("drift_alarms", "Alarms of signals.", "scenario", "signal")

@@ -40,6 +40,7 @@ from streams.exposure import Exposure
 from streams.following import Following
 from streams.mirror import Head, Mirror
 from streams.outbox import Outbox
+from streams.patience import Patience
 from streams.recommender import RANKED_AT_ONCE, Asked, Made, Recommender
 from streams.serve_series import ServeSeries
 from streams.signals import StopSignals
@@ -52,6 +53,8 @@ from streams.worker import Commit, Worker
 log = logging.getLogger(__name__)
 
 REPORT_SECONDS = 2.0
+BROKER_PATIENCE_SECONDS = 300.0
+"""For which a batch waits for Kafka to take what it publishes, before the process ends to be started anew."""
 
 
 @dataclass
@@ -307,13 +310,18 @@ class Serve:
 
 
 def run_serve(
-    settings: Settings, broker: str, store: Store, stops: StopSignals, on_ready: Callable[[], None]
+    settings: Settings,
+    broker: str,
+    store: Store,
+    patience: Patience,
+    stops: StopSignals,
+    on_ready: Callable[[], None],
 ) -> NoReturn:
     """Run SERVE until it is told to stop; `on_ready` is called once it answers."""
     torch.set_num_threads(1)
     topics = Topics(settings)
     following = Following(settings, broker)
-    serve = Serve(settings, store, Outbox(broker), following.mirror)
+    serve = Serve(settings, store, Outbox(broker, timeout=BROKER_PATIENCE_SECONDS), following.mirror)
     worker = Worker(
         f"{settings.kafka.prefix}serve",
         broker=broker,
@@ -324,6 +332,8 @@ def run_serve(
         coalesce_seconds=settings.serve.coalesce_milliseconds / 1000,
         data=Path(settings.data) / "faust",
         admit=following.ready.wait,
+        patience=patience,
+        watchdog_seconds=settings.kafka.watchdog_seconds,
     )
 
     mirror = following.mirror

@@ -56,15 +56,48 @@ class ScenarioStatus(TypedDict):
     counts: dict[str, int]
 
 
+class ProcessStatus(TypedDict):
+    """SERVE or LEARN, of which any number may run.
+
+    `heard_at` is when one of them wrote down a measurement last, epoch seconds, None if that is more than an hour ago;
+    `silent` whether that is longer ago than it should be; `model_age_seconds` the age of the oldest weights in use.
+    """
+
+    heard_at: float | None
+    silent: bool
+    model_age_seconds: float | None
+
+
 class Status(TypedDict):
     """The whole system at one moment."""
 
+    processes: dict[str, ProcessStatus]
     scenarios: dict[str, ScenarioStatus]
     topics: dict[str, dict[str, PartitionStatus]]
     dead_letters: dict[str, int]
 
 
 DEAD = "dead:"
+
+SILENT_SECONDS = 30.0
+"""Both measure every five seconds; who has written nothing for so long does not run, or stands still."""
+HEARD_BY = {"serve": "lag", "learn": "learning_lag"}
+
+
+def read_processes(settings: Settings, store: Store, history: History) -> dict[str, ProcessStatus]:
+    """How SERVE and LEARN were heard last, as the database says."""
+    now = time.time()
+    newest = history.newest(tuple(settings.scenarios), tuple(HEARD_BY.values()), now - 3600)
+    ages = [now - head.published_at for name, head in store.heads().items() if name in settings.scenarios]
+    found: dict[str, ProcessStatus] = {}
+    for process, signal in HEARD_BY.items():
+        heard = max((points[signal].at for points in newest.values() if signal in points), default=None)
+        found[process] = {
+            "heard_at": heard,
+            "silent": heard is None or now - heard > SILENT_SECONDS,
+            "model_age_seconds": max(0.0, round(max(ages), 3)) if ages else None,
+        }
+    return found
 
 
 def read_scenarios(settings: Settings, store: Store) -> dict[str, ScenarioStatus]:
@@ -126,7 +159,8 @@ def read_status(
     for (_, code), count in serve.tallies().items():
         if code.startswith(DEAD):
             dead[code.removeprefix(DEAD)] = dead.get(code.removeprefix(DEAD), 0) + count
-    return {"scenarios": scenarios, "topics": by_topic, "dead_letters": dead}
+    processes = read_processes(settings, serve, History(serve.engine))
+    return {"processes": processes, "scenarios": scenarios, "topics": by_topic, "dead_letters": dead}
 
 
 def _dead(counts: Mapping[str, int]) -> dict[str, int]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from streams.status import ScenarioStatus, Status
+from schemas.times import say_length, say_time
+from streams.status import ProcessStatus, ScenarioStatus, Status
 
 
 def print_status(found: Status, out: Console) -> None:
+    for name, process in found["processes"].items():
+        if process["silent"]:
+            out.print(f"[yellow]{_silence(name, process)}[/]", highlight=False)
     out.print(_scenarios(found))
     if any(each["index"] for each in found["scenarios"].values()):
         out.print()
@@ -19,6 +23,13 @@ def print_status(found: Status, out: Console) -> None:
     out.print(f"[dim]{empty} partitions are empty[/]")
     dead = found["dead_letters"]
     out.print("dead letters: " + (", ".join(f"{code} {count}" for code, count in sorted(dead.items())) or "none"))
+
+
+def _silence(name: str, process: ProcessStatus) -> str:
+    heard, age = process["heard_at"], process["model_age_seconds"]
+    when = "has not been heard within the last hour" if heard is None else f"was last heard at {say_time(heard)}"
+    weights = f"; lists are made with weights that are {say_length(age)} old" if name == "learn" and age else ""
+    return f"{name.upper()} {when}{weights}: look whether it runs"
 
 
 def _scenarios(found: Status) -> Table:

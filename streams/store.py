@@ -19,11 +19,17 @@ from schemas.items import Item
 from schemas.records import Weights
 from schemas.settings import Settings
 from schemas.tables import CatalogueItem, Checkpoint, IndexState, Offset, PublishedHead, Tally, UserState
+from streams.patience import Patience
 
 SQLITE_PARAMETERS = 30_000
 """SQLite allows 32,766 bound parameters in one statement."""
 
 SQLITE_PATIENCE_SECONDS = 30
+SQLITE_ATTEMPT_SECONDS = 2
+"""Who has patience asks again, and ends in time when the process stops."""
+
+CONNECTION = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "tcp_user_timeout": 20_000}
+"""A server that is gone without a word is noticed in seconds, not in the hours of the system's defaults."""
 
 REPORT_KEPT_SECONDS = 3600
 
@@ -78,11 +84,23 @@ def database_url(settings: Settings) -> str:
     return settings.database.url or f"sqlite:///{Path(settings.data).resolve() / 'headstream.db'}"
 
 
-def open_engine(url: str) -> Engine:
-    """An engine whose transactions are what the store needs: on SQLite a writer takes its lock at the beginning."""
+def open_engine(url: str, patience: Patience | None = None) -> Engine:
+    """An engine whose transactions are what the store needs: on SQLite a writer takes its lock at the beginning.
+
+    Args:
+        patience: where it is given, a transaction does not begin before the database is there and takes it.
+    """
     if not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5})
-    engine = sa.create_engine(url, connect_args={"timeout": SQLITE_PATIENCE_SECONDS, "check_same_thread": False})
+        server = sa.create_engine(url, pool_pre_ping=True, connect_args=CONNECTION)
+        if patience is not None:
+
+            @sa.event.listens_for(server, "do_connect")
+            def connect(dialect: Any, _record: Any, arguments: Any, named: Any) -> Any:
+                return patience.wait_for(lambda: dialect.connect(*arguments, **named), dialect.dbapi.OperationalError)
+
+        return server
+    waits = SQLITE_PATIENCE_SECONDS if patience is None else SQLITE_ATTEMPT_SECONDS
+    engine = sa.create_engine(url, connect_args={"timeout": waits, "check_same_thread": False})
 
     @sa.event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
@@ -95,7 +113,11 @@ def open_engine(url: str) -> Engine:
     @sa.event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         reads = connection.get_execution_options().get("reads_only", False)
-        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+        statement = "BEGIN" if reads else "BEGIN IMMEDIATE"
+        if patience is None:
+            connection.exec_driver_sql(statement)
+        else:
+            patience.wait_for(lambda: connection.exec_driver_sql(statement), sa.exc.OperationalError)
 
     return engine
 

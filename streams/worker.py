@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -22,9 +21,13 @@ import sqlalchemy as sa
 
 from schemas.records import OtherVersion
 from streams import metrics
+from streams.last_words import end_within, say_stacks
+from streams.outbox import PublishFailed
+from streams.patience import PAUSES_SECONDS, Patience, reason_of
 from streams.signals import StopSignals
 from streams.store import Effect, Fenced, Partition, Position, Progress, Store
 from streams.transport import App, Consumer, Part, Poll, add_agent, make_app
+from streams.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +36,6 @@ EXIT_BUG = 70
 EXIT_TRY_AGAIN = 75
 EXIT_CONFIGURATION = 78
 
-DATABASE_PATIENCE_SECONDS = 60.0
 SWITCH_SECONDS = 0.0005
 """Each of the many small tensor operations of a ranking gives the interpreter up and wants it back from the loop."""
 GARBAGE_THRESHOLD = 50_000
@@ -87,6 +89,12 @@ def stop_process(code: int, reason: str) -> NoReturn:
     os._exit(code)
 
 
+def end_stuck(loop: asyncio.AbstractEventLoop | None) -> NoReturn:
+    """End a process that was told to stop and has not."""
+    say_stacks(loop)
+    stop_process(EXIT_TRY_AGAIN, f"stopping took longer than {SHUTDOWN_SECONDS:.0f} s; where, the stacks above say")
+
+
 class Worker:
     """Runs one application: a Faust app whose agents hand whole polls to a handler on one worker thread.
 
@@ -106,15 +114,20 @@ class Worker:
         coalesce_seconds: float,
         data: Path,
         admit: Callable[[], Awaitable[object]],
+        patience: Patience,
+        watchdog_seconds: float = 0.0,
     ) -> None:
         """Put the application together; nothing runs yet.
 
         Args:
             admit: awaited before every batch, so that the application can first get ready for it.
+            patience: with the database; what it does not take is tried again as long as that lasts.
+            watchdog_seconds: for which records may wait of which none is worked; 0 is for ever.
         """
         self.store = store
         self.handler = handler
         self._admit = admit
+        self._patience = patience
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
         self.app: App = make_app(
             application,
@@ -126,6 +139,19 @@ class Worker:
         )
         for topic in topics:
             add_agent(self.app, topic, self._agent)
+        if watchdog_seconds:
+            self._keep_watchdog(broker, watchdog_seconds)
+
+    def _keep_watchdog(self, broker: str, seconds: float) -> None:
+        @self.app.task  # type: ignore[untyped-decorator]
+        async def watch() -> None:
+            loop = asyncio.get_running_loop()
+
+            def bite(matter: str) -> None:
+                say_stacks(loop)
+                stop_process(EXIT_TRY_AGAIN, f"{matter}: this process hangs and ends; where, the stacks above say")
+
+            Watchdog(broker, seconds, lambda: self.consumer.done, self._patience, bite).start()
 
     @property
     def consumer(self) -> Consumer:
@@ -174,6 +200,8 @@ class Worker:
             raise
         except OtherVersion as error:
             stop_process(EXIT_CONFIGURATION, str(error))  # it would fail again
+        except PublishFailed as error:
+            stop_process(EXIT_TRY_AGAIN, f"{error}; the batch comes again after a new start")
         except Exception:
             # Crash-only: Faust would restart the agent and drop the batch.
             traceback.print_exc()
@@ -181,7 +209,7 @@ class Worker:
 
     async def _take(self, poll: Poll) -> None:
         loop, consumer = asyncio.get_running_loop(), self.consumer
-        began, pause = loop.time(), 0.05
+        pause, longest = PAUSES_SECONDS
         while not self.app.should_stop:
             if poll.epoch != consumer.epoch:
                 return  # fetched before the newest seek: these records come again
@@ -205,14 +233,16 @@ class Worker:
                         consumer.done.pop(key, None)
                 continue  # the other partitions of this batch are still ours
             except sa.exc.DBAPIError as error:
-                reason = str(error.orig or error).splitlines()[0]
-                if loop.time() - began > DATABASE_PATIENCE_SECONDS:
-                    stop_process(EXIT_TRY_AGAIN, f"the database fails for {DATABASE_PATIENCE_SECONDS:.0f} s: {reason}")
-                log.warning("the database fails, the batch is worked again in %.2f s: %s", pause, reason)
+                if self._patience.failed(error):
+                    stop_process(
+                        EXIT_TRY_AGAIN, f"the database fails for {self._patience.seconds:.0f} s: {reason_of(error)}"
+                    )
                 metrics.database_retries.inc()
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, 2.0)
+                pause = min(pause * 2, longest)
                 continue
+            if durable:
+                self._patience.succeeded()
             if poll.epoch == consumer.epoch:  # a seek may have come while we worked
                 for part in parts:
                     consumer.done[part.key] = part.next
@@ -247,9 +277,8 @@ class Worker:
         worker.spinner = None
 
         def stop() -> None:
-            deadline = threading.Timer(SHUTDOWN_SECONDS, stop_process, (EXIT_TRY_AGAIN, "stopping took too long"))
-            deadline.daemon = True
-            deadline.start()
+            end_within(SHUTDOWN_SECONDS, lambda: end_stuck(worker.loop))
+            self._patience.end()
             worker.loop.call_soon_threadsafe(worker._schedule_shutdown, signal.SIGTERM)
 
         stops.then(stop)

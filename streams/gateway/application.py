@@ -73,9 +73,14 @@ async def _not_routed(request: Request, error: HTTPException) -> Response:
     return Refusal(status, status.phrase.lower().replace(" ", "-"), error.detail, headers=error.headers).response
 
 
-async def _database_fails(_request: Request, error: DBAPIError) -> Response:
+async def _database_fails(request: Request, error: DBAPIError) -> Response:
     log.warning("the database fails: %s", str(error.orig).strip())
-    message = "the database does not answer; try again in a moment, and look at this process's log if it stays so"
+    trouble = request.app.state.gateway.condition.of("database")
+    message = (
+        "the database does not answer; try again in a moment, and look at this process's log if it stays so"
+        if trouble is None
+        else trouble.sentence
+    )
     return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "no-database", message, headers={"Retry-After": "5"}).response
 
 

@@ -6,18 +6,21 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from http import HTTPStatus
 from typing import ParamSpec, TypeVar
 
 from schemas.settings import Settings
 from schemas.topics import Topics
+from streams.gateway.condition import Condition
 from streams.gateway.doorkeeper import Doorkeeper
 from streams.gateway.live import Live
 from streams.gateway.overview import Overview, read_overview
-from streams.gateway.publisher import Outgoing, Publisher
-from streams.gateway.refusal import unknown_scenario
+from streams.gateway.publisher import RETRY_AFTER, Outgoing, Publisher
+from streams.gateway.refusal import Refusal, unknown_scenario
 from streams.gateway.replies import Replies
 from streams.gateway.reports import ReportRow, report_row
 from streams.history import History
+from streams.status import read_processes
 from streams.store import Store
 
 THREADS = 8
@@ -57,6 +60,7 @@ class Gateway:
         self.publisher = Publisher(broker)
         answered = [self.topics.recommendations(name) for name in settings.scenarios]
         self.replies = Replies(broker, answered)
+        self.condition = Condition(partial(read_processes, settings, serve, history), self.publisher.ask_broker)
         self.live = Live(self._overview, self._reports)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="gateway")
 
@@ -68,9 +72,20 @@ class Gateway:
         """Send records and wait until Kafka has all of them.
 
         Raises:
-            Refusal: 503, if it does not acknowledge some of them in time.
+            Refusal: 503, at once while Kafka is known to be away, or if it does not acknowledge some of them in time.
         """
+        self.check_broker()
         await self.publisher.publish(records, self._threads)
+
+    def check_broker(self) -> None:
+        """Nobody shall wait for a Kafka that is known to be away.
+
+        Raises:
+            Refusal: 503, with since when it is.
+        """
+        if (trouble := self.condition.of("kafka")) is not None:
+            message = f"{trouble.sentence} Nothing was taken; send it again then."
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "no-broker", message, headers=RETRY_AFTER)
 
     def check_scenario(self, name: str) -> str:
         """The name, if it is one of the configured.
@@ -83,8 +98,9 @@ class Gateway:
         return name
 
     def start(self) -> None:
-        """Begin to listen for answers; on the event loop that serves."""
+        """Begin to listen for answers, and to look after the parts; on the event loop that serves."""
         self.replies.start()
+        self.condition.start()
 
     async def _overview(self) -> Overview:
         read = partial(read_overview, self.settings, self.serve, self.history, seconds=LIVE_SECONDS)
@@ -94,6 +110,7 @@ class Gateway:
         return [report_row(each) for each in await self.apart(self.history.reports, since=since)]
 
     def close(self) -> None:
+        self.condition.close()
         self.replies.close()
         self.publisher.close()
         self._threads.shutdown(cancel_futures=True)

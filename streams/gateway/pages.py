@@ -99,7 +99,9 @@ def _handler(gateway: Gateway, template: str, read: Read, failure: str) -> Handl
             return _failure(request, failure, HTTPStatus.SERVICE_UNAVAILABLE, no_broker(error.reason).fault.message)
         except DBAPIError as error:
             log.warning("the database fails: %s", str(error.orig).strip())
-            return _failure(request, failure, HTTPStatus.SERVICE_UNAVAILABLE, NO_DATABASE)
+            trouble = gateway.condition.of("database")
+            message = NO_DATABASE if trouble is None else trouble.sentence
+            return _failure(request, failure, HTTPStatus.SERVICE_UNAVAILABLE, message)
         except Exception:
             log.exception("%s could not be shown", request.url.path)
             return _failure(request, failure, HTTPStatus.INTERNAL_SERVER_ERROR, FAULT)
@@ -129,7 +131,7 @@ def _charts(gateway: Gateway) -> Handler:
 
 
 def _failure(request: Request, template: str, status: HTTPStatus, message: str) -> Response:
-    found = {"status": status, "message": message[:1].upper() + message[1:], "signed_in": False}
+    found = {"status": status, "message": message[:1].upper() + message[1:], "signed_in": False, "troubles": []}
     return HTMLResponse(_render(request, template, found), status, NOT_KEPT)
 
 
@@ -140,6 +142,7 @@ def _render(request: Request, template: str, found: Found) -> str:
         "query": request.query_params,
         "ranges": RANGES,
         "theme": theme if theme in THEMES else None,
+        "troubles": request.app.state.gateway.condition.troubles,
     }
     return _environment().get_template(template).render({**common, **found})
 

@@ -18,8 +18,10 @@ from streams.gateway.application import make_app
 from streams.gateway.doorkeeper import Doorkeeper, load_token, where_token
 from streams.gateway.gateway import Gateway
 from streams.history import History
+from streams.last_words import end_within
 from streams.signals import StopSignals
 from streams.store import Store
+from streams.worker import SHUTDOWN_SECONDS, end_stuck
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +80,18 @@ def run_gateway(
         on_ready(url)
 
     server = make_server(gateway, ready)
-    stops.then(lambda: setattr(server, "should_exit", True))
+
+    async def serve_it() -> None:
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            end_within(SHUTDOWN_SECONDS, lambda: end_stuck(loop))
+            server.should_exit = True
+
+        stops.then(stop)
+        await server.serve([listening])
+
     with listening:
-        asyncio.run(server.serve([listening]))
+        asyncio.run(serve_it())
     engine.dispose()
     sys.exit(0)

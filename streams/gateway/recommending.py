@@ -16,7 +16,7 @@ from schemas.decoding import Invalid
 from schemas.recommendations import Recommendation, decode_request
 from streams.gateway.endpoint import Asked, Endpoint, Nothing
 from streams.gateway.gateway import Gateway
-from streams.gateway.publisher import Outgoing
+from streams.gateway.publisher import RETRY_AFTER, Outgoing
 from streams.gateway.refusal import Refusal, bad_request
 
 K = Annotated[int, Meta(description="How many items, 1 to 1000; left out: the scenario's own number.")]
@@ -66,8 +66,8 @@ async def ask(gateway: Gateway, scenario: str, fields: Mapping[str, Any]) -> Rec
     """SERVE's answer to a request with these fields.
 
     Raises:
-        Refusal: 400 for a bad request, 404 for an unknown scenario, 429 where too many wait, 503 if Kafka does not take
-            it, 504 if no answer comes in time.
+        Refusal: 400 for a bad request, 404 for an unknown scenario, 429 where too many wait, 503 if Kafka is away
+            or does not take it, 504 if no answer comes in time.
     """
     gateway.check_scenario(scenario)
     request_id = uuid.uuid4().hex
@@ -75,6 +75,7 @@ async def ask(gateway: Gateway, scenario: str, fields: Mapping[str, Any]) -> Rec
     request = decode_request(value, Counter())
     if isinstance(request, Invalid):
         raise bad_request(request)
+    gateway.check_broker()
     key = (request.user_id or request.item_id or "").encode()
     seconds = gateway.settings.gateway.timeout_seconds
     with gateway.replies.expect(request_id) as answer:
@@ -88,7 +89,9 @@ async def ask(gateway: Gateway, scenario: str, fields: Mapping[str, Any]) -> Rec
                 f"no answer came within {seconds:g} s (gateway.timeout_seconds): SERVE does not run, is behind, or its "
                 "index is still empty; /api/health-of-data shows its lag"
             )
-            raise Refusal(HTTPStatus.GATEWAY_TIMEOUT, "no-answer", message) from None
+            if troubles := gateway.condition.troubles:
+                message = " ".join([f"No answer came within {seconds:g} s.", *(each.sentence for each in troubles)])
+            raise Refusal(HTTPStatus.GATEWAY_TIMEOUT, "no-answer", message, headers=RETRY_AFTER) from None
 
 
 _REFUSALS = (

@@ -5,13 +5,14 @@ from __future__ import annotations
 from http import HTTPStatus
 
 import msgspec
-from sqlalchemy.exc import DBAPIError
 from starlette.responses import Response, StreamingResponse
 
 from schemas.signals import SIGNALS, Signal
 from streams import metrics
+from streams.gateway.condition import Trouble
 from streams.gateway.endpoint import Asked, Endpoint, Nothing
 from streams.gateway.gateway import Gateway
+from streams.gateway.publisher import RETRY_AFTER
 from streams.gateway.refusal import Refusal
 from streams.status import DEAD, PartitionStatus, read_status
 
@@ -22,6 +23,13 @@ class Alive(msgspec.Struct, frozen=True):
     """The process answers."""
 
     status: str
+
+
+class Ready(msgspec.Struct, frozen=True, omit_defaults=True):
+    """It does its work; `degraded` names what does not, and what that means meanwhile."""
+
+    status: str
+    degraded: list[Trouble] = []
 
 
 class Freshness(msgspec.Struct, frozen=True):
@@ -52,21 +60,14 @@ def health(_gateway: Gateway, _asked: Asked[Nothing, Nothing]) -> Alive:
     return Alive("alive")
 
 
-def ready(gateway: Gateway, _asked: Asked[Nothing, Nothing]) -> Alive:
-    reasons = []
-    try:
-        gateway.history.stances()
-    except DBAPIError as error:
-        reasons.append(f"the database does not answer: {str(error.orig).strip()}")
-    if (reason := gateway.publisher.ask_broker()) is not None:
-        reasons.append(f"Kafka does not answer: {reason}")
-    elif not gateway.replies.listening.is_set():
-        reasons.append("answers to requests are not heard yet")
+def ready(gateway: Gateway, _asked: Asked[Nothing, Nothing]) -> Ready:
+    troubles = gateway.condition.look()
+    reasons = [each.sentence for each in troubles if each.part in ("database", "kafka")]
+    if not reasons and not gateway.replies.listening.is_set():
+        reasons.append("Answers to requests are not heard yet.")
     if reasons:
-        raise Refusal(
-            HTTPStatus.SERVICE_UNAVAILABLE, "not-ready", "; ".join(reasons), headers={"Retry-After": "5"}
-        )  # fmt: skip
-    return Alive("ready")
+        raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "not-ready", " ".join(reasons), headers=RETRY_AFTER)
+    return Ready("ready", troubles)
 
 
 def signals(_gateway: Gateway, _asked: Asked[Nothing, Nothing]) -> list[Signal]:
@@ -105,9 +106,9 @@ CALLS = (
     Endpoint(
         method="GET",
         path="/ready",
-        summary="Whether database and broker answer it",
+        summary="Whether database and broker answer it, and which other part does not do its work",
         call=ready,
-        answer=Alive,
+        answer=Ready,
         refusals=(HTTPStatus.SERVICE_UNAVAILABLE,),
     ),
     Endpoint(

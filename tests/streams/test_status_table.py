@@ -38,7 +38,7 @@ def scenario(
 
 
 def printed(found: Status) -> list[list[str]]:
-    console = Console(file=StringIO(), width=120)
+    console = Console(file=StringIO(), width=140)
     print_status(found, console)
     return [line.split() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
 
@@ -57,10 +57,16 @@ def test_scenarios_partitions_and_dead_letters_are_printed_and_empty_partitions_
                     "2": {"end": 4, "position": None, "lag": 4},
                 }
             },
+            "processes": {
+                "serve": {"heard_at": 1.0, "silent": False, "model_age_seconds": 120.0},
+                "learn": {"heard_at": 1.0, "silent": True, "model_age_seconds": 120.0},
+            },
             "dead_letters": {"not-json": 2, "bad-id": 1},
         }
     )
     assert found == [
+        ["LEARN", "was", "last", "heard", "at", "1970-01-01T00:00:01.000Z;", "lists", "are", "made", "with", "weights",
+         "that", "are", "2", "min", "old:", "look", "whether", "it", "runs"],
         ["scenario", "events", "lag", "learnt", "model", "age", "recall@10", "dead", "letters"],
         ["shop", "12,345", "3", "12,345", "v7", "2", "s", "0.250", "3"],
         ["news", "0", "3", "0", "v7", "(v5", "again),", "paused", "-", "-", "0"],
@@ -73,4 +79,4 @@ def test_scenarios_partitions_and_dead_letters_are_printed_and_empty_partitions_
         ["events.shop", "2", "4", "-", "4"],
         ["1", "partitions", "are", "empty"],
         ["dead", "letters:", "bad-id", "1,", "not-json", "2"],
-    ]
+    ]  # fmt: skip
