@@ -19,6 +19,7 @@ from learner.online import OnlineLearner
 from learner.strategy import MakeStrategy
 from schemas.control import Control, decode_control
 from schemas.decoding import Invalid
+from schemas.failpoints import failpoint
 from schemas.records import decode_example
 from schemas.reports import dead_letter_headers
 from schemas.settings import Settings
@@ -138,6 +139,7 @@ class Learn:
         examples = [decode_example(record.value) for part in parts for record in part.records]
         began, scenario = time.perf_counter(), self._scenario_of[topic]
         new = self._learner.learn(scenario, examples)
+        failpoint("learn.learnt")
         self.watching.worked(scenario, new, time.perf_counter() - began)
         for part in parts:
             self.positions.examples[part.key] = part.next

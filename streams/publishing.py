@@ -8,6 +8,7 @@ import msgspec
 from confluent_kafka import KafkaException
 
 from learner.publication import Publication
+from schemas.failpoints import failpoint
 from schemas.records import ItemVector, encode
 from schemas.topics import Topics
 from streams import metrics
@@ -44,6 +45,7 @@ class Publisher:
         ]
         for head in heads:
             self._outbox.send(self._topics.weights, head.scenario.encode(), encode(head), partition=0)
+        failpoint("learn.publish")
         self._finish_transaction()
         metrics.publications.inc()
         self._store.save_heads(heads)
