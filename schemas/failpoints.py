@@ -1,6 +1,6 @@
 """Failpoints: named places at which the fault campaign strikes a process from within; no more than a call elsewhere.
 
-They are armed from outside, while the process runs: HEADSTREAM_FAILPOINTS names a folder, and a file in it that is
+They are armed from outside, while the process runs: _HEADSTREAM_FAILPOINTS names a folder, and a file in it that is
 called as a failpoint says what is to happen when a process next comes by. Whoever takes the file away acts on it, so
 that each arming strikes once, in one process. Without the variable nothing is looked up.
 """
@@ -16,7 +16,8 @@ from typing import Literal, get_args
 
 from schemas.errors import ExplainedError
 
-FOLDER_VARIABLE = "HEADSTREAM_FAILPOINTS"
+FOLDER_VARIABLE = "_HEADSTREAM_FAILPOINTS"
+"""Apart from the variables that configure Headstream: it is nothing to configure."""
 
 Failpoint = Literal[
     "serve.decoded",  # users are loaded and changed in memory; nothing has left the process

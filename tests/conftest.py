@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
 
 from streams.broker import EmbeddedBroker
-from streams.kafka_files import HOST, free_port
+from tests.postgres import PostgresServer
 
 GRACE_SECONDS = 5.0
 """How long what a test has told to end may take to do so."""
@@ -46,36 +42,8 @@ def prefix() -> str:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The SQLAlchemy URL of a PostgreSQL made for this run; a machine without PostgreSQL fails its tests."""
-    programs = _postgres_programs()
-    with TemporaryDirectory(prefix="headstream-postgres-") as folder:
-        data = Path(folder) / "data"
-        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-            shutil.chown(folder, "postgres", "postgres")
-        _as_postgres(programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync")
-        # Chosen only now: another run of the suite beside this one looks for a port too.
-        port = free_port()
-        options = f"-p {port} -h {HOST} -k {folder} -c fsync=off"
-        _as_postgres(programs / "pg_ctl", "-D", data, "-l", Path(folder) / "log", "-o", options, "-w", "start")
-        try:
-            yield f"postgresql+psycopg://postgres@{HOST}:{port}/postgres"
-        finally:
-            _as_postgres(programs / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
-
-
-def _postgres_programs() -> Path:
-    """The folder of `initdb` and `pg_ctl`: on the PATH, else the newest of Debian's places."""
-    if found := shutil.which("initdb"):
-        return Path(found).resolve().parent
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    if not installed:
-        pytest.fail("PostgreSQL's initdb is neither on the PATH nor under /usr/lib/postgresql; install postgresql")
-    return installed[-1].parent
-
-
-def _as_postgres(*command: str | Path) -> None:
-    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    done = subprocess.run([*user, *command], stdin=subprocess.DEVNULL, capture_output=True, cwd="/", timeout=60)
-    assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()
+    with PostgresServer() as server:
+        yield server.url
 
 
 @pytest.fixture(autouse=True)
