@@ -2,7 +2,8 @@
 
 They are armed from outside, while the process runs: _HEADSTREAM_FAILPOINTS names a folder, and a file in it that is
 called as a failpoint says what is to happen when a process next comes by. Whoever takes the file away acts on it, so
-that each arming strikes once, in one process. Without the variable nothing is looked up.
+that each arming strikes once, in one process; the file's new name says in which. Without the variable nothing is looked
+up.
 """
 
 from __future__ import annotations
@@ -73,14 +74,13 @@ def armed_folder(environment: str | None) -> Path | None:
 def _strike(file: Path) -> bool:
     if not file.exists():
         return False
-    taken = file.with_name(f".{file.name}.{os.getpid()}")
+    taken = file.with_name(f".{file.name}.by.{os.getpid()}")
     try:
         file.rename(taken)
     except FileNotFoundError:
         return False  # another process was faster
     with taken.open("rb") as stream:
         order = stream.read(LARGEST_ORDER_BYTES).decode(errors="replace")
-    taken.unlink()
     match order.split():
         case ["kill"]:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
+
 import msgspec
 
 from schemas.errors import ExplainedError
@@ -127,6 +130,19 @@ encode = msgspec.msgpack.Encoder().encode
 _decode_example = msgspec.msgpack.Decoder(Example).decode
 decode_item_vector = msgspec.msgpack.Decoder(ItemVector).decode
 decode_weights = msgspec.msgpack.Decoder(Weights).decode
+
+
+SEAL = "sha256"
+
+
+def seal(value: bytes) -> tuple[str, bytes]:
+    """The header by which a reader knows that a record is as it was written."""
+    return SEAL, hashlib.sha256(value).hexdigest().encode()
+
+
+def is_whole(value: bytes, headers: Iterable[tuple[str, bytes | None]]) -> bool:
+    """Whether a record is as it was when it was sealed; one that never was is taken for whole."""
+    return all(header == seal(value) for header in headers if header[0] == SEAL)
 
 
 def decode_example(value: bytes) -> Example:

@@ -37,7 +37,7 @@ from streams.publishing import Publisher
 from streams.reporting import Reporter
 from streams.shortlists import Shortlists
 from streams.signals import StopSignals
-from streams.store import Effect, Partition, Store
+from streams.store import Effect, Fenced, Partition, Store
 from streams.transport import Part
 from streams.watching import Watching
 from streams.worker import EXIT_TRY_AGAIN, Commit, Worker, stop_process
@@ -220,7 +220,10 @@ def run_learn(
     )
 
     async def on_worker(call: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(worker.thread, call, *arguments)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(worker.thread, call, *arguments)
+        except Fenced as fenced:
+            stop_process(EXIT_TRY_AGAIN, f"another LEARN has taken over; this one starts again and stands by: {fenced}")
 
     async def apply_items(_topic: str, records: Sequence[Any], after: Mapping[Partition, int]) -> None:
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""A PostgreSQL of its own: a cluster in a temporary folder, on loopback, that can be restarted at any moment."""
+"""A PostgreSQL server of a test's own, which may be stopped and started again over what it holds."""
 
 from __future__ import annotations
 
@@ -7,53 +7,56 @@ import shutil
 import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
+
+import pytest
 
 from streams.kafka_files import HOST, free_port
 
 
 class PostgresServer:
-    """A running server, as a context manager.
+    """Runs within its `with`, in a folder that goes with it.
 
     Attributes:
-        url: for SQLAlchemy.
+        url: as SQLAlchemy wants it; the same after a restart.
     """
 
     def __init__(self) -> None:
-        """Make and start it.
-
-        Raises:
-            FileNotFoundError: PostgreSQL is not installed.
-        """
         self._programs = _programs()
-        self._folder = TemporaryDirectory(prefix="headstream-postgres-")
-        folder = Path(self._folder.name)
-        self._data = folder / "data"
-        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-            shutil.chown(folder, "postgres", "postgres")
-        _as_postgres(self._programs / "initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "--no-sync")
-        # Chosen only now: another run of the suite beside this one looks for a port too.
-        port = free_port()
-        self._start = ("-l", folder / "log", "-o", f"-p {port} -h {HOST} -k {folder} -c fsync=off", "-w", "start")
-        self._control(*self._start)
-        self.url = f"postgresql+psycopg://postgres@{HOST}:{port}/postgres"
-
-    def restart(self) -> None:
-        """End it at once, whatever it is doing, and start it again."""
-        self._control("-m", "immediate", "-w", "stop")
-        self._control(*self._start)
 
     def __enter__(self) -> PostgresServer:
+        self._temporary = TemporaryDirectory(prefix="headstream-postgres-")
+        self._folder = Path(self._temporary.name)
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+            shutil.chown(self._folder, "postgres", "postgres")
+        self._run("initdb", "-U", "postgres", "-A", "trust", "--no-sync")
+        # Chosen only now: another run of the suite beside this one looks for a port too.
+        self._port = free_port()
+        self.url = f"postgresql+psycopg://postgres@{HOST}:{self._port}/postgres"
+        self.start()
         return self
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
-    ) -> None:
-        self._control("-m", "immediate", "-w", "stop")
-        self._folder.cleanup()
+    def __exit__(self, *_: object) -> None:
+        if self.running:
+            self.stop()
+        self._temporary.cleanup()
 
-    def _control(self, *arguments: str | Path) -> None:
-        _as_postgres(self._programs / "pg_ctl", "-D", self._data, *arguments)
+    @property
+    def running(self) -> bool:
+        return (self._folder / "data" / "postmaster.pid").exists()
+
+    def start(self) -> None:
+        options = f"-p {self._port} -h {HOST} -k {self._folder} -c fsync=off"
+        self._run("pg_ctl", "-l", str(self._folder / "log"), "-o", options, "-w", "start")
+
+    def stop(self) -> None:
+        """As a power cut would: nobody is asked to finish."""
+        self._run("pg_ctl", "-m", "immediate", "-w", "stop")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        command = [*user, str(self._programs / program), "-D", str(self._folder / "data"), *arguments]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, cwd="/", timeout=60)
+        assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()
 
 
 def _programs() -> Path:
@@ -62,13 +65,5 @@ def _programs() -> Path:
         return Path(found).resolve().parent
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if not installed:
-        raise FileNotFoundError(
-            "PostgreSQL's initdb is neither on the PATH nor under /usr/lib/postgresql; install postgresql"
-        )
+        pytest.fail("PostgreSQL's initdb is neither on the PATH nor under /usr/lib/postgresql; install postgresql")
     return installed[-1].parent
-
-
-def _as_postgres(*command: str | Path) -> None:
-    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    done = subprocess.run([*user, *command], stdin=subprocess.DEVNULL, capture_output=True, cwd="/", timeout=60)
-    assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()

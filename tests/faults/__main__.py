@@ -21,6 +21,7 @@ from rich.table import Table
 from tests.faults.campaign import Outcome, Siege, deck, fitting
 from tests.faults.faults import FAULTS
 from tests.faults.recovery import percentiles
+from tests.faults.system import STOPPING, NotWithin
 
 SIEGE_SECONDS = 900.0
 """After which a fresh system takes the place of the old one."""
@@ -40,28 +41,27 @@ def main() -> int:
     for chatty in ("kafka", "alembic"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell has told us to ignore them
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, lambda *_: STOPPING.set())
     outcome, seconds = Outcome(), options.minutes * 60
-    try:
-        with Progress(
-            TextColumn("{task.fields[faults]} faults, {task.fields[lost]} lost, {task.fields[duplicated]} duplicated"),
-            BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"),
-            console=console,
-        ) as progress:  # fmt: skip
-            began = time.monotonic()
-            task = progress.add_task("starting", total=seconds, faults=0, lost=0, duplicated=0)
+    with Progress(
+        TextColumn("{task.fields[faults]} faults, {task.fields[lost]} lost, {task.fields[duplicated]} duplicated"),
+        BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"),
+        console=console,
+    ) as progress:  # fmt: skip
+        began = time.monotonic()
+        task = progress.add_task("starting", total=seconds, faults=0, lost=0, duplicated=0)
 
-            def tell(step: str) -> None:
-                figures = {"faults": outcome.faults, "lost": outcome.lost, "duplicated": outcome.duplicated}
-                done = min(seconds, time.monotonic() - began)
-                progress.update(task, completed=done, description=step, **figures)
+        def tell(step: str) -> None:
+            figures = {"faults": outcome.faults, "lost": outcome.lost, "duplicated": outcome.duplicated}
+            done = min(seconds, time.monotonic() - began)
+            progress.update(task, completed=done, description=step, **figures)
 
-            number = 0
-            while time.monotonic() - began < seconds:
-                database = options.database or DATABASES[number % len(DATABASES)]
-                lay_siege(folder / f"system {number}", options.seed + number, database, outcome, options, began, tell)
-                number += 1
-    except KeyboardInterrupt:
+        number = 0
+        while time.monotonic() - began < seconds and not STOPPING.is_set():
+            database = options.database or DATABASES[number % len(DATABASES)]
+            lay_siege(folder / f"system {number}", options.seed + number, database, outcome, options, began, tell)
+            number += 1
+    if STOPPING.is_set():
         console.print("stopped; this is what was seen so far")
     report(outcome, folder, options.json)
     if outcome.good and not options.folder:
@@ -76,8 +76,14 @@ def lay_siege(  # type: ignore[no-untyped-def]
     cards = deck(chance, fitting(database, options.kind))
     until = min(began + options.minutes * 60, time.monotonic() + SIEGE_SECONDS)
     tell(f"starting on {database}")
-    with Siege(folder, seed, database, outcome, options.rate) as siege:
-        while time.monotonic() < until:
+    try:
+        siege = Siege(folder, seed, database, outcome, options.rate)
+    except NotWithin as never:
+        if not STOPPING.is_set():
+            outcome.problems.append(f"seed {seed}: the system does not start (logs in {folder}): {never}")
+        return
+    with siege:
+        while time.monotonic() < until and not STOPPING.is_set():
             if not siege.run_round(list(islice(cards, options.faults)), tell, options.pace):
                 break  # a system that is not right any more says nothing about the next fault
 

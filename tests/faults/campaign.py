@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import threading
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from pathlib import Path
 from tests.faults.checker import Checker
 from tests.faults.faults import FAULTS, Fault, Field
 from tests.faults.recovery import Recovery, percentiles
-from tests.faults.system import NotWithin, System
+from tests.faults.system import STOPPING, NotWithin, System
 from tests.faults.workload import Workload
 from tests.postgres import PostgresServer
 
@@ -123,16 +122,17 @@ class Siege:
         threads = []
         for fault in faults:
             with turn:
-                while taken & fault.needs:
+                while taken & fault.needs and not STOPPING.is_set():
                     turn.wait(TURN_SECONDS)
                 taken |= fault.needs
             thread = threading.Thread(target=self._strike, args=(fault, taken, turn, tell), name=fault.kind)
             thread.start()
             threads.append(thread)
-            time.sleep(self._random.uniform(0.5 * pace, 1.5 * pace))
+            if STOPPING.wait(self._random.uniform(0.5 * pace, 1.5 * pace)):
+                break
         for thread in threads:
             thread.join()
-        return self._check(tell)
+        return not STOPPING.is_set() and self._check(tell)
 
     def _strike(self, fault: Fault, taken: set[str], turn: threading.Condition, tell: Callable[[str], None]) -> None:
         tell(fault.kind)
@@ -157,6 +157,8 @@ class Siege:
         try:
             self._checker.settle()
         except NotWithin as never:
+            if STOPPING.is_set():
+                return False
             self._problem(f"it does not come to rest: {never}")
             return False
         self._recovery.forget()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
@@ -18,7 +19,7 @@ from schemas.failpoints import Failpoint
 from streams.following import snapshot_file
 from streams.store import Partition
 from tests.faults.recovery import Recovery
-from tests.faults.system import NotWithin, System, until
+from tests.faults.system import STOPPING, NotWithin, System, until
 from tests.faults.topic_reader import TopicReader
 from tests.faults.workload import SCENARIOS, Workload
 
@@ -73,8 +74,6 @@ def _signalled(at: Field, name: str, number: signal.Signals) -> float:
 
 
 def _kill_broker(at: Field) -> None:
-    import os
-
     until(lambda: at.system.broker.pid, "the broker runs")
     os.kill(at.system.broker.pid, signal.SIGKILL)
     since = time.monotonic()
@@ -86,19 +85,17 @@ def _kill_broker(at: Field) -> None:
 def _broker_away(at: Field) -> None:
     since = time.monotonic()
     at.system.stop_broker()
-    time.sleep(BROKER_SECONDS)
+    STOPPING.wait(BROKER_SECONDS)
     at.system.resume_broker()
     at.recovery.struck("broker", since)
     at.recovery.struck("serve", since)
 
 
 def _freeze_broker(at: Field) -> None:
-    import os
-
     until(lambda: at.system.broker.pid, "the broker runs")
     pid = at.system.broker.pid
     os.kill(pid, signal.SIGSTOP)
-    time.sleep(8)
+    STOPPING.wait(8)
     os.kill(pid, signal.SIGCONT)
 
 
@@ -115,7 +112,7 @@ def _clock(name: Failpoint, process: str, at: Field) -> None:
 
 def _freeze(name: str, seconds: float, at: Field) -> None:
     at.system.signal(name, signal.SIGSTOP)
-    time.sleep(seconds)
+    STOPPING.wait(seconds)
     at.system.signal(name, signal.SIGCONT)
 
 
@@ -124,30 +121,25 @@ def _zombie(name: str, failpoint: Failpoint | None, at: Field) -> None:
     system, second = at.system, f"{name} 2"
     store = system.serve_store if name == "serve" else system.learn_store
     system.wait_ready(name)
+    log_before = len(system.log_file(second).read_text()) if system.log_file(second).exists() else 0
     system.start(second)
     try:
-        if name == "serve":
-            system.wait_ready(second)  # a LEARN that stands by is never ready
-        else:
-            until(lambda: "reading 0 partitions" in system.log_file(second).read_text(), "a LEARN stands by")
+        # A LEARN that stands by is never ready, and which of two stands by is up to Kafka.
+        until(lambda: "partitions" in system.log_file(second).read_text()[log_before:], f"{second} has joined")
+        until(lambda: system.ready(name) or system.ready(second), f"a {name} works")
+        victim = name if system.ready(name) else second
         before = {key: each.claim for key, each in store.positions().items()}
-        pid = system.children[name].process.pid  # type: ignore[union-attr]
-        since = time.monotonic()
         if failpoint is None:
-            system.signal(name, signal.SIGSTOP)
+            pid = system.signal(victim, signal.SIGSTOP)
         else:
-            system.arm(failpoint, "stop", FAILPOINT_SECONDS)
+            pid = system.arm(failpoint, "stop", FAILPOINT_SECONDS)
+        since = time.monotonic()
         try:
-            until(lambda: _taken_over(before, store.positions()), f"{second} takes over from {name}", 40)
-            time.sleep(1)
+            until(lambda: _taken_over(before, store.positions()), f"another {name} takes over", 60)
+            STOPPING.wait(1)
         finally:
-            import os
-
-            for child in (system.children[name], system.children[second]):  # whichever came by the failpoint
-                if child.process is not None:
-                    os.kill(child.process.pid, signal.SIGCONT)
+            os.kill(pid, signal.SIGCONT)
         at.recovery.struck(name, since)
-        del pid
     finally:
         system.end(second)
 
@@ -160,7 +152,7 @@ def _second_comes_and_goes(at: Field) -> None:
     at.system.start("serve 2")
     try:
         at.system.wait_ready("serve 2")
-        time.sleep(at.random.uniform(0, 3))
+        STOPPING.wait(at.random.uniform(0, 3))
     finally:
         at.system.end("serve 2")
 
@@ -171,7 +163,8 @@ def _lock_database(at: Field) -> None:
 
 def _restart_database(at: Field) -> None:
     assert at.system.postgres is not None
-    at.system.postgres.restart()
+    at.system.postgres.stop()
+    at.system.postgres.start()
 
 
 def _fill_disk(at: Field) -> None:
@@ -182,7 +175,7 @@ def _fill_disk(at: Field) -> None:
 
 def _disturb(at: Field) -> None:
     at.workload.disturb(0.5)
-    time.sleep(5)
+    STOPPING.wait(5)
     at.workload.disturb(0.05)
 
 
@@ -231,7 +224,7 @@ def _damage_weights(at: Field) -> None:
     place = at.random.randrange(len(value))
     value[place] ^= 1 << at.random.randrange(8)
     producer = Producer({"bootstrap.servers": at.system.broker.address})
-    producer.produce(at.system.topics.weights, bytes(value), newest.key(), 0)
+    producer.produce(at.system.topics.weights, bytes(value), newest.key(), 0, headers=newest.headers())
     assert producer.flush(30) == 0
 
 

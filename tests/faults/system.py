@@ -71,6 +71,10 @@ port = 0
 """
 
 
+STOPPING = threading.Event()
+"""Set where a person wants the campaign to end: whoever waits for something then gives up."""
+
+
 class NotWithin(Exception):
     """Something that was waited for did not happen."""
 
@@ -85,7 +89,8 @@ def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SEC
     while time.monotonic() < deadline:
         if found := condition():
             return found
-        time.sleep(LOOK_SECONDS / 2)
+        if STOPPING.wait(LOOK_SECONDS / 2):
+            raise NotWithin(f"stopped before {what}")
     raise NotWithin(f"not within {seconds:.0f} s: {what}")
 
 
@@ -245,8 +250,8 @@ class System:
                     process.send_signal(number)
                     return process.pid
 
-    def arm(self, failpoint: Failpoint, order: str, seconds: float) -> None:
-        """Let the next process that comes by a failpoint be struck, and wait until it was.
+    def arm(self, failpoint: Failpoint, order: str, seconds: float) -> int:
+        """Let the next process that comes by a failpoint be struck, wait until it was, and return its pid.
 
         Raises:
             NotWithin: none came by; the failpoint is no longer armed then.
@@ -254,21 +259,17 @@ class System:
         file = self.failpoints / failpoint
         prepared = file.with_name(f".{failpoint}.prepared")
         prepared.write_text(order)
-        with self._lock:
-            pids = {child.process.pid for child in self.children.values() if child.process is not None}
         prepared.rename(file)
+        struck = lambda: list(self.failpoints.glob(f".{failpoint}.by.*"))  # noqa: E731
         try:
-            until(lambda: not file.exists(), f"a process comes by {failpoint}", seconds)
+            until(struck, f"a process comes by {failpoint}", seconds)
         except NotWithin:
-            try:
-                file.unlink()
-            except FileNotFoundError:
-                pass  # it came just now
-            else:
+            file.unlink(missing_ok=True)
+            if not struck():
                 raise
-        if order == "kill":
-            with self._lock:
-                self._struck |= pids  # whichever of them it was, no other one dies of signal 9
+        (left,) = struck()
+        left.unlink()
+        return int(left.name.rsplit(".", 1)[1])
 
     def _supervise(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):
@@ -307,7 +308,7 @@ class System:
         connection = sqlite3.connect(self.data / "headstream.db", isolation_level=None, timeout=60)
         try:
             connection.execute("BEGIN IMMEDIATE")
-            time.sleep(seconds)
+            STOPPING.wait(seconds)
             connection.execute("ROLLBACK")
         finally:
             connection.close()
@@ -324,7 +325,7 @@ class System:
                     while True:
                         file.write(block)
                 except OSError:
-                    time.sleep(seconds)
+                    STOPPING.wait(seconds)
         finally:
             ballast.unlink(missing_ok=True)
 
