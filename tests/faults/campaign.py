@@ -78,6 +78,9 @@ class Siege:
     """One system under attack, from its start to its end; as a context manager.
 
     A seed decides which faults come in which order, and the events; how they fall together is up to the machine.
+
+    Attributes:
+        system, checker: what is attacked, and who looks at it.
     """
 
     def __init__(self, folder: Path, seed: int, database: str, outcome: Outcome, rate: float = RATE) -> None:
@@ -89,16 +92,16 @@ class Siege:
         self._events = 0
         self._deaths = 0
         try:
-            self._system = System(folder, self._postgres)
-            self._system.__enter__()
+            self.system = System(folder, self._postgres)
+            self.system.__enter__()
         except BaseException:
             if self._postgres is not None:
                 self._postgres.__exit__(None, None, None)
             raise
-        self._workload = Workload(self._system, rate, seed)
-        self._recovery = Recovery(self._system, self._workload)
-        self._checker = Checker(self._system, self._workload)
-        self._field = Field(self._system, self._workload, self._recovery, self._random)
+        self._workload = Workload(self.system, rate, seed)
+        self._recovery = Recovery(self.system, self._workload)
+        self.checker = Checker(self.system, self._workload)
+        self._field = Field(self.system, self._workload, self._recovery, self._random)
 
     def __enter__(self) -> Siege:
         return self
@@ -106,8 +109,8 @@ class Siege:
     def __exit__(self, *_: object) -> None:
         self._workload.close()
         self._recovery.close()
-        self._checker.close()
-        self._system.__exit__(None, None, None)
+        self.checker.close()
+        self.system.__exit__(None, None, None)
         if self._postgres is not None:
             self._postgres.__exit__(None, None, None)
 
@@ -155,7 +158,7 @@ class Siege:
         tell("check")
         self._workload.pause()
         try:
-            self._checker.settle()
+            self.checker.settle()
         except NotWithin as never:
             if STOPPING.is_set():
                 return False
@@ -165,10 +168,10 @@ class Siege:
         for name, seconds in self._recovery.seconds.items():
             self._outcome.recovery[name] += seconds
         self._recovery.seconds.clear()
-        for death in self._system.deaths[self._deaths :]:
+        for death in self.system.deaths[self._deaths :]:
             self._outcome.endings[f"{death.name} {death.code}"] += 1
-        self._deaths = len(self._system.deaths)
-        findings = self._checker.check()
+        self._deaths = len(self.system.deaths)
+        findings = self.checker.check()
         self._outcome.events += findings.events - self._events
         self._events = findings.events
         self._outcome.lost += findings.lost
@@ -179,7 +182,7 @@ class Siege:
         return findings.good
 
     def _problem(self, problem: str) -> None:
-        place = f"seed {self._seed}, round {self._round} (logs in {self._system.logs})"
+        place = f"seed {self._seed}, round {self._round} (logs in {self.system.logs})"
         log.error("%s: %s", place, problem)
         self._outcome.problems.append(f"{place}: {problem}")
 

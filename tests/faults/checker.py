@@ -204,7 +204,7 @@ class Checker:
                 findings.problems.append(f"{user} has {len(examples)} examples and no row")
                 continue
             final = read_user(user, stored[user].state)
-            problem = _chain(examples, unpack(final.items), length)
+            problem = history_fault(examples, unpack(final.items), length)
             findings.require(problem is None, f"{user}: {problem}")
             used = {name: set(unpack(packed)) for name, packed in final.used.items()}
             disliked = {name: set(unpack(packed)) for name, packed in final.disliked.items()}
@@ -296,7 +296,7 @@ def _as_sent(value: bytes | None) -> Sent | None:
     return Sent(number, body["user_id"], body["item_id"], body["event"], body.get("event_id"))
 
 
-def _chain(examples: list[list[Example]], final: list[str], length: int) -> str | None:
+def history_fault(examples: list[list[Example]], final: list[str], length: int) -> str | None:
     """What is wrong with a user's examples as one history that grows by each of them; None if nothing is.
 
     An example that was published more than once may have met the user at different moments; one of them counts.
