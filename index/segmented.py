@@ -17,6 +17,7 @@ from index.exact import ExactIndex
 from index.ivf import Codes, Floats, Integers, IvfSegment, Placed, train, with_bias
 from index.live import Found, IndexRefused, check_ids, check_items, check_search, nothing_found
 from index.policy import DEFAULT, Policy, Report
+from schemas.failpoints import failpoint
 
 log = logging.getLogger(__name__)
 
@@ -283,6 +284,7 @@ class SegmentedIndex:
             centroids = train(settled.rows, self._policy.rows_per_list)
             settled = Placed.nearest(centroids, settled.ids, settled.rows)
         ids, rows = self._freeze()
+        failpoint("index.compact")
         if centroids is None:
             centroids = train(rows, self._policy.rows_per_list)
         placed = Placed.nearest(centroids, ids, rows)

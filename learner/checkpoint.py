@@ -16,6 +16,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from schemas.decoding import UNREADABLE
+from schemas.failpoints import failpoint
 
 TENSORS = "tensors.safetensors"
 FACTS = "facts.json"
@@ -88,6 +89,7 @@ def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping
     manifest = msgspec.json.encode(_Manifest({name: _sha256(content) for name, content in contents.items()}))
     for name, content in {**contents, MANIFEST: manifest}.items():
         _write_through(unfinished / name, content)
+        failpoint("checkpoint.write")
     sync_folder(unfinished)
     # 2. A folder of that name is moved out of the way, 3. the new one takes its name, 4. and the name is on disk.
     if folder.exists():

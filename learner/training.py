@@ -14,6 +14,7 @@ from learner.model import Dropout, Heads, Trunk
 from learner.moments import RowAdam, adam_state, load_adam_state
 from learner.replay import TrainingBatch
 from learner.saved import StateMismatch
+from schemas.failpoints import failpoint
 from schemas.settings import Learn, Model
 
 FULL_SOFTMAX_ITEMS = 2048
@@ -164,7 +165,7 @@ class Trainer:
         loss = _mean(losses[:new], weight[:new])
         if len(losses) > new:
             loss = loss + self._replay_weight * _mean(losses[new:], weight[new:])
-        return loss
+        return loss * torch.nan if failpoint("learn.loss") else loss
 
     def update(self, loss: Tensor, new: Tensor) -> bool:
         """Move what the gradients of this loss say; returns as `step` does.

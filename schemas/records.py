@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -133,6 +135,19 @@ encode = msgspec.msgpack.Encoder().encode
 _example_decoder = msgspec.msgpack.Decoder(Example)
 _vector_decoder = msgspec.msgpack.Decoder(ItemVector)
 _weights_decoder = msgspec.msgpack.Decoder(Weights)
+
+
+SEAL = "sha256"
+
+
+def seal(value: bytes) -> tuple[str, bytes]:
+    """The header by which a reader knows that a record is as it was written."""
+    return SEAL, hashlib.sha256(value).hexdigest().encode()
+
+
+def is_whole(value: bytes, headers: Iterable[tuple[str, bytes | None]]) -> bool:
+    """Whether a record is as it was when it was sealed; one that never was is taken for whole."""
+    return all(header == seal(value) for header in headers if header[0] == SEAL)
 
 
 def decode_example(value: bytes) -> Example:

@@ -16,6 +16,7 @@ from learner.checkpoint import CheckpointMismatch, DamagedCheckpoint
 from learner.facts import Facts
 from learner.online import OnlineLearner
 from learner.saved import StateMismatch
+from schemas.failpoints import failpoint
 from schemas.records import OtherVersion
 from schemas.settings import Settings
 from streams import metrics
@@ -119,6 +120,7 @@ class Checkpoints:
             "control": _listed(self._positions.control),
         }
         sha256 = self._learner.save(folder, {**covered, **more})
+        failpoint("checkpoint.written")
         progress = [Progress(*key, self.durable[key], done[key], claim) for key, claim in claims.items()]
 
         def effect(connection: Connection) -> None:
@@ -128,6 +130,7 @@ class Checkpoints:
             effect_too(connection)
 
         self._store.commit(progress, effect)
+        failpoint("checkpoint.committed")
         self.durable, self._written = done, present
         metrics.checkpoint_seconds.observe(time.perf_counter() - began)
         self._tidy()

@@ -21,6 +21,7 @@ from learner.online import OnlineLearner
 from learner.strategy import MakeStrategy
 from schemas.control import Control, decode_control
 from schemas.decoding import Invalid
+from schemas.failpoints import failpoint
 from schemas.records import decode_example
 from schemas.reports import dead_letter_headers
 from schemas.settings import Settings
@@ -40,7 +41,7 @@ from streams.publishing import Publisher
 from streams.reporting import Reporter
 from streams.shortlists import Shortlists
 from streams.signals import StopSignals
-from streams.store import Effect, Partition, Store
+from streams.store import Effect, Fenced, Partition, Store
 from streams.transport import Part
 from streams.watching import Watching
 from streams.worker import EXIT_TRY_AGAIN, Commit, Worker, stop_process
@@ -142,6 +143,7 @@ class Learn:
         examples = [decode_example(record.value) for part in parts for record in part.records]
         began, scenario = time.perf_counter(), self._scenario_of[topic]
         new = self._learner.learn(scenario, examples)
+        failpoint("learn.learnt")
         self.watching.worked(scenario, new, time.perf_counter() - began)
         for part in parts:
             self.positions.examples[part.key] = part.next
@@ -231,6 +233,8 @@ def run_learn(
     async def on_worker(call: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return await asyncio.get_running_loop().run_in_executor(worker.thread, call, *arguments)
+        except Fenced as fenced:
+            stop_process(EXIT_TRY_AGAIN, f"another LEARN has taken over; this one starts again and stands by: {fenced}")
         except DBAPIError as error:
             # What is in memory may be ahead of what was to be kept: the newest checkpoint is whole.
             stop_process(EXIT_TRY_AGAIN, f"the database has failed, LEARN starts again: {reason_of(error)}")

@@ -86,6 +86,7 @@ clicks = _counter("clicks", "Clicks on lists, each item of a list once.", "scena
 latency = _histogram("latency_seconds", "From a record in Kafka to the list that it caused.", LATENCIES, "scenario")
 conflicts = _counter("conflicts", "Batches worked again because a user was changed elsewhere.")
 users_cached = _gauge("users_cached", "User states in memory.")
+damaged_weights = _counter("damaged_weights", "Records of weights that were not as LEARN wrote them, and not used.")
 index_items = _gauge("index_items", "Items that can be recommended.", "scenario")
 index_bytes = _gauge("index_bytes", "Memory of the index.", "scenario")
 index_kind = _gauge("index_kind", "1 for the kind of index that is in use.", "scenario", "kind")

@@ -22,8 +22,9 @@ from learner.ranking import Clocks, ScenarioModel, Search
 from learner.table_copy import NotedTable, note
 from schemas.decoding import Invalid
 from schemas.items import Item, decode_item, decode_item_key
-from schemas.records import ItemVector, OtherVersion, Weights, decode_item_vector, decode_weights
+from schemas.records import ItemVector, OtherVersion, Weights, decode_item_vector, decode_weights, is_whole
 from schemas.settings import Settings
+from streams import metrics
 from streams.device import choose_device
 from streams.shortlists import policy_of
 
@@ -169,9 +170,15 @@ class Mirror:
         self._switch()
 
     def take_weights(self, records: Sequence[Any]) -> None:
-        """Records of the weights topic: put to use once the whole publication is here."""
+        """Records of the weights topic: put to use once the whole publication is here, less what is damaged."""
         for record in records:
-            if record.value is not None:
+            if record.value is not None and not is_whole(record.value, record.headers):
+                metrics.damaged_weights.inc()
+                log.error(
+                    "the weights at offset %d, of %r, are damaged and passed over; LEARN publishes new ones",
+                    record.offset, record.key,
+                )  # fmt: skip
+            elif record.value is not None:
                 weights = decode_weights(record.value)
                 if weights.scenario in self._numbers:
                     self._staged_heads[weights.scenario] = weights

@@ -90,7 +90,11 @@ class Outbox:
         Raises:
             PublishFailed: at least one was not; none of the batch may be committed.
         """
-        left = self._producer.flush(self._timeout + 1)
+        try:
+            left = self._producer.flush(self._timeout + 1)
+        except SystemError as error:
+            # confluent-kafka 2.16 raises this, and says no more, where a producer has been fenced off.
+            raise PublishFailed("the producer has failed for good; another one may have taken its place") from error
         failure, self._failure = self._failure, None
         if failure is not None:
             raise PublishFailed(failure.str())

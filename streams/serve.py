@@ -19,6 +19,7 @@ from index.compactor import Compactor
 from learner.ranking import warm_up
 from schemas.decoding import Invalid
 from schemas.events import Event, decode_event
+from schemas.failpoints import failpoint
 from schemas.packed import pack
 from schemas.recommendations import (
     ModelVersion,
@@ -113,9 +114,11 @@ class Serve:
     def _work_once(self, topic: str, parts: Sequence[Part], commit: Commit) -> None:
         scenario = self._scenario_of.get(topic)
         outcome = self._requests(parts) if scenario is None else self._events(scenario, parts)
+        failpoint("serve.decoded")
         self._recommend(outcome)
         self._find_similar(outcome.asked_for_similar)
         self._outbox.flush()
+        failpoint("serve.published")
         published = time.time()
         rows = self._cache.rows(outcome.users)
 
@@ -123,8 +126,10 @@ class Serve:
             self._store.save_users(connection, rows)
             for of_topic, tallies in sorted(outcome.tallies.items()):
                 self._store.add_tallies(connection, of_topic, tallies)
+            failpoint("serve.commit")
 
         commit(effect)
+        failpoint("serve.committed")
         self._cache.keep(rows)
         self._tell(scenario, outcome, published)
 

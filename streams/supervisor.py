@@ -66,6 +66,7 @@ class Child:
 
     Attributes:
         address: where it answers, as it said when it became ready; "" where it said nothing of the kind.
+        start_at: when it starts again after it has died, monotonic seconds.
     """
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log_file: Path) -> None:
@@ -76,7 +77,7 @@ class Child:
         self._environment = environment
         self._log_file = log_file
         self._deaths: deque[float] = deque(maxlen=DEATHS_ALLOWED)
-        self._start_at = 0.0
+        self.start_at = 0.0
         self._line: socket.socket | None = None
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -106,7 +107,7 @@ class Child:
             KeepsDying: it died too often too fast.
         """
         if self.process is None:
-            if time.monotonic() >= self._start_at:
+            if time.monotonic() >= self.start_at:
                 self.start()
                 return True
             return False
@@ -124,15 +125,17 @@ class Child:
 
     def _died(self, code: int) -> None:
         now = time.monotonic()
+        while self._deaths and now - self._deaths[0] >= DEATHS_WINDOW_SECONDS:
+            self._deaths.popleft()  # who died long ago, and has worked since, starts again as quickly as at first
         self._deaths.append(now)
         self.process = None
         self.state = "restarting"
-        if len(self._deaths) == DEATHS_ALLOWED and now - self._deaths[0] < DEATHS_WINDOW_SECONDS:
+        if len(self._deaths) == DEATHS_ALLOWED:
             raise KeepsDying(self.name, code, self._log_file, self.last_words())
         shortest, longest = BACKOFF_SECONDS
         pause = min(longest, shortest * 2.0 ** (len(self._deaths) - 1))
         log.warning("%s ended with exit code %d; it starts again in %.1f s", self.name, code, pause)
-        self._start_at = now + pause
+        self.start_at = now + pause
 
     def last_words(self) -> str:
         lines = self._log_file.read_text(errors="replace").splitlines()

@@ -25,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from learner.checkpoint import sync_folder
+from schemas.failpoints import failpoint
 
 UNFINISHED = ".unfinished"
 HEADER_BYTES = 1 << 14
@@ -127,6 +128,7 @@ def _write_slices(
             digest.update(content)
             stream.write(content)
             end += len(content)
+            failpoint("snapshot.write")
             pause()
         shape = _full_shape(tensor, (end - begin) // tensor.dtype.itemsize)
         header[tensor.name] = {"dtype": NAMES[tensor.dtype], "shape": shape, "data_offsets": [begin, end]}

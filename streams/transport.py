@@ -12,10 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
 import faust
+import faust.tables
+import faust.tables.recovery
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
@@ -191,6 +194,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self.durable: dict[Partition, int] = {}
         self.claims: dict[Partition, int] = {}
         self._told_kafka: dict[Partition, int] = {}
+        # One after the other: a claim that another rebalance has overtaken must not come after that one's.
+        self._claiming = ThreadPoolExecutor(1, thread_name_prefix="claims")
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> ConsumerThread:
@@ -204,7 +209,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         pause, longest = RETRY_SECONDS
         while True:
             try:
-                positions = await asyncio.get_running_loop().run_in_executor(None, ledger.claim, keys)
+                positions = await asyncio.get_running_loop().run_in_executor(self._claiming, ledger.claim, keys)
                 break
             except Exception as error:
                 log.warning("cannot claim partitions, again in %.1f s: %s", pause, str(error).splitlines()[0])
@@ -311,6 +316,29 @@ class Transport(driver.Transport):  # type: ignore[misc]
     Consumer = Consumer
 
 
+class Recovery(faust.tables.recovery.Recovery):  # type: ignore[misc]
+    """The service of Faust that seeks and reads on after a rebalance, with all the time that this takes.
+
+    Stock Faust gives the seek `broker_request_timeout`, and mode takes a wait that has run out for a stop: the service
+    then ends in silence, and nothing is read ever again. A database that is away, and a large checkpoint, take longer.
+    """
+
+    async def _wait(self, coro: Any, timeout: Any = None) -> None:  # noqa: ARG002
+        await super()._wait(coro)
+
+
+class Tables(faust.tables.TableManager):  # type: ignore[misc]
+    """Faust's tables, of which there are none, with our recovery."""
+
+    _recovery: Recovery | None = None
+
+    @property
+    def recovery(self) -> Recovery:
+        if self._recovery is None:
+            self._recovery = Recovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
+
+
 class App(faust.App):  # type: ignore[misc]
     """A Faust app whose agents receive `Poll`s.
 
@@ -333,6 +361,7 @@ def make_app(
         broker=[f"kafka://{address}" for address in broker.split(",")],
         datadir=str(data),
         store="memory://",
+        TableManager=Tables,
         web_enabled=False,
         autodiscover=False,
         topic_disable_leader=True,

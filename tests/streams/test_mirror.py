@@ -12,7 +12,7 @@ import torch
 
 from learner.items import ItemTable
 from learner.ranking import ScenarioModel
-from schemas.records import OtherVersion, Weights, decode_weights, encode
+from schemas.records import OtherVersion, Weights, decode_weights, encode, seal
 from schemas.settings import Scenario, Serve, Settings
 from streams.mirror import NO_WEIGHTS, Mirror
 
@@ -27,6 +27,8 @@ class Record:
     key: bytes
     value: bytes | None
     timestamp: int = int(NOW * 1000)
+    headers: tuple[tuple[str, bytes], ...] = ()
+    offset: int = 0
 
 
 def item(name: str, **more: Any) -> Record:
@@ -205,3 +207,18 @@ def test_weights_of_another_make_are_named_with_what_to_do(mirror: Mirror, sourc
     mirror.take_weights([Record(b"shop", encode(weights))])
     with pytest.raises(OtherVersion, match=r"the published weights of 'shop' .* size mismatch .* another --data"):
         _ = mirror.head("shop").model
+
+
+def test_weights_that_are_not_as_they_were_sealed_are_passed_over(
+    mirror: Mirror, source: Source, caplog: pytest.LogCaptureFixture
+) -> None:
+    mirror.take_weights([source.weights("shop", 1, 0, ["shop"])])
+    sealed = source.weights("shop", 2, 0, ["shop"])
+    assert sealed.value is not None
+    damaged = bytearray(sealed.value)
+    damaged[len(damaged) // 2] ^= 1
+    mirror.take_weights([Record(sealed.key, bytes(damaged), headers=(seal(sealed.value),), offset=7)])
+    assert mirror.head("shop").weights.version == 1
+    assert "the weights at offset 7, of b'shop', are damaged and passed over" in caplog.text
+    mirror.take_weights([Record(sealed.key, sealed.value, headers=(seal(sealed.value),))])
+    assert mirror.head("shop").weights.version == 2

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import Fetcher
+from faust.tables import recovery
 from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 
@@ -33,6 +36,7 @@ def test_the_versions_are_those_that_the_fence_was_built_for() -> None:
         (driver.AIOKafkaConsumerThread, "_ensure_consumer"),
         (driver.AIOKafkaConsumerThread, "call_thread"),
         (Fetcher, "fetched_records"),
+        (recovery.Recovery, "_wait"),
     ],
 )
 def test_what_is_overridden_or_called_exists(owner: type, name: str) -> None:
@@ -80,3 +84,24 @@ def test_partitions_of_one_number_go_to_one_member_and_all_are_given() -> None:
     by_member = {name: dict(each.assignment) for name, each in given.items()}
     assert all(share["shop"] == share["video"] for share in by_member.values())
     assert sorted(p for share in by_member.values() for p in share["shop"]) == list(range(8))
+
+
+class NoLedger:
+    """Of an application that is never started."""
+
+
+def test_a_seek_may_take_longer_than_a_request(tmp_path: Path) -> None:
+    """DESIGN §5, invariant 3: stock Faust would end the service that reads on, without a word."""
+
+    async def wait() -> None:
+        app = transport.make_app(
+            "any", broker="127.0.0.1:1", ledger=NoLedger(), records_per_partition=1, coalesce_seconds=0.0, data=tmp_path
+        )  # type: ignore[arg-type]
+        ours = app.tables.recovery
+        assert type(ours) is transport.Recovery
+        await ours._wait(asyncio.sleep(0.1), timeout=0.01)
+        stock = recovery.Recovery(app, app.tables)
+        with pytest.raises(recovery.ServiceStopped):
+            await stock._wait(asyncio.sleep(0.1), timeout=0.01)
+
+    asyncio.run(wait())

@@ -1,0 +1,1 @@
+"""The fault campaign: everything is broken on purpose, over and over, and what must always hold is counted."""
