@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
+from streams.access import librdkafka
 from streams.store import Store
 
 TIMEOUT_SECONDS = 5.0
@@ -26,7 +27,7 @@ class Lag:
         """
         self._store = store
         self._scenario_of = {topic: name for name, topic in topics.items()}
-        self._admin = AdminClient({"bootstrap.servers": broker, "log_level": 2})
+        self._admin = AdminClient({**librdkafka(broker), "log_level": 2})
         self._wanted = {
             TopicPartition(topic, number): topic for topic in topics.values() for number in range(partitions)
         }
