@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from msgspec import inspect
 
 from schemas.errors import ExplainedError
-from schemas.settings import Scenario, Settings
+from schemas.settings import SECRET_KEYS, Kafka, Scenario, Settings
 from schemas.topics import UNKNOWN_SCENARIO, Topics
 from schemas.wording import allowed_by, displayed, is_section, kind_of, render, shown
 
@@ -182,7 +182,9 @@ def _entries(document: Mapping[str, Any], keys: Collection[Place], source: str) 
 
 
 def _bad_value(source: str, key: str, value: Any, allowed: str, problem: str = "") -> ConfigurationError:
-    return ConfigurationError(source, f"{key} is {displayed(value)}{problem}", allowed, key, displayed(value))
+    # Of a secret not even what is wrong with it: a part of one may stand in the wrong key's place, but never be shown.
+    text = "***" if key in SECRET_KEYS and key != "database.url" else displayed(value)
+    return ConfigurationError(source, f"{key} is {text}{problem}", allowed, key, text)
 
 
 def _unknown_key(source: str, name: str, known: Collection[str]) -> ConfigurationError:
@@ -293,6 +295,8 @@ def _check_together(settings: Settings, source_of: Callable[[Place], str]) -> No
     if broker and not all(BROKER_ADDRESS.fullmatch(each.strip()) for each in broker.split(",")):
         allowed = 'allowed is host:port, or several with "," between, or "" for the embedded Kafka'
         raise refused(("kafka", "broker"), broker, allowed)
+    if unfit := _access_problem(settings.kafka):
+        raise refused(("kafka", "security"), settings.kafka.security, *unfit)
     longest = max((topic.name for topic in Topics(settings).all()), key=len)
     if len(longest) > MAX_TOPIC_CHARACTERS:
         problem = f", which gives topic {longest} {len(longest)} characters"
@@ -311,6 +315,31 @@ def _check_together(settings: Settings, source_of: Callable[[Place], str]) -> No
                 problem = f", but {displayed(event)} is none of the scenario's events"
                 allowed = f"allowed are {', '.join(scenario.events)}"
                 raise refused(("scenarios", name, "triggers"), scenario.triggers, allowed, problem)
+
+
+def _access_problem(kafka: Kafka) -> tuple[str, str] | None:
+    """Why one gets no access to Kafka like this: what is allowed, and what is wrong with it; None if one may."""
+    tls, sasl = kafka.security.endswith("ssl"), kafka.security.startswith("sasl_")
+    if kafka.security != "plaintext" and not kafka.broker:
+        return "name a cluster in kafka.broker, or leave kafka.security out", ", but the embedded Kafka knows none"
+    for name in ("ca_file", "certificate_file", "key_file"):
+        if getattr(kafka, name) and not tls:
+            return "set it to ssl or sasl_ssl", f", which makes no use of kafka.{name}"
+    for name in ("username", "password", "password_file"):
+        if getattr(kafka, name) and not sasl:
+            return "set it to sasl_ssl", f", which makes no use of kafka.{name}"
+    if kafka.key_file and not kafka.certificate_file:
+        return "set kafka.certificate_file too", ", and kafka.key_file is of no use without a certificate"
+    if not sasl:
+        return None
+    if not kafka.username or not (kafka.password or kafka.password_file):
+        return "set kafka.username, and kafka.password_file or kafka.password", ", which asks for a user and a password"
+    if kafka.password and kafka.password_file:
+        return "keep one of them", ", and both kafka.password and kafka.password_file are set"
+    if kafka.mechanism == "PLAIN" and not tls:
+        allowed = "set it to sasl_ssl, or kafka.mechanism to SCRAM-SHA-512"
+        return allowed, ", and kafka.mechanism PLAIN would send the password for all to read"
+    return None
 
 
 def _database_problem(text: str) -> str:

@@ -35,8 +35,23 @@ Partitions = Annotated[int, Meta(ge=1, le=256)]
 Seconds = Annotated[float, Meta(gt=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
+SECRET_KEYS = frozenset({"kafka.password", "gateway.token", "database.url"})
+"""What is never shown as it is; a database URL is shown without its password."""
 
-class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+
+class Guarded(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A section that holds a secret, which its printed form hides: a traceback or a log may show it."""
+
+    def __repr__(self) -> str:
+        section = type(self).__name__.lower()
+        shown = {
+            name: "***" if value and f"{section}.{name}" in SECRET_KEYS else value
+            for name, value in msgspec.structs.asdict(self).items()
+        }
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
+class Kafka(Guarded, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the topics live."""
 
     broker: Annotated[str, Meta(description='host:port of a Kafka cluster; "" starts an embedded Apache Kafka.')] = ""
@@ -56,9 +71,35 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             " all stacks to its log and ends, to be started anew; 0 is for ever.",
         ),
     ] = 120.0
+    security: Annotated[
+        Literal["plaintext", "ssl", "sasl_ssl", "sasl_plaintext"],
+        Meta(
+            description='How to speak to the cluster: "ssl" is TLS, "sasl_ssl" TLS and a password, "sasl_plaintext" a'
+            " password without TLS."
+        ),
+    ] = "plaintext"
+    ca_file: Annotated[
+        str,
+        Meta(
+            description='PEM file of the authorities that vouch for the brokers; "" is those that this machine trusts.'
+        ),
+    ] = ""
+    certificate_file: Annotated[
+        str, Meta(description='PEM certificate that we show to the brokers, where they ask for one; "" is none.')
+    ] = ""
+    key_file: Annotated[
+        str, Meta(description='PEM key of that certificate, not encrypted; "" looks for it in certificate_file.')
+    ] = ""
+    mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"],
+        Meta(description='How the password is shown; "PLAIN" shows it as it is, and is for sasl_ssl only.'),
+    ] = "SCRAM-SHA-512"
+    username: Annotated[str, Meta(description="Who we are at the cluster, with sasl_ssl and sasl_plaintext.")] = ""
+    password: Annotated[str, Meta(description="Password of username; better in password_file or the environment.")] = ""
+    password_file: Annotated[str, Meta(description="File that holds the password, in place of password.")] = ""
 
 
-class Database(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Database(Guarded, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where user states, offsets and model versions live."""
 
     url: Annotated[
@@ -317,7 +358,7 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = 1.0
 
 
-class Gateway(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Gateway(Guarded, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The HTTP door and the dashboard."""
 
     host: Annotated[str, Meta(description="Address to listen on; beyond loopback put a proxy with TLS before it.")] = (

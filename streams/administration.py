@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import socket
-import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
@@ -16,25 +14,16 @@ from kafka.protocol.consumer import OffsetSpec
 
 from schemas.errors import ExplainedError
 from schemas.topics import Topic
+from streams.access import access_to, kafka_python
+from streams.handshake import AccessRefused, Address, BrokerUnreachable, advertised_addresses, connect_failure
+
+__all__ = ["Address", "BrokerUnreachable", "advertised_addresses"]
 
 TIMEOUT_SECONDS = 30.0
 RETRY_SECONDS = 0.1
-CONNECT_SECONDS = 3.0
 REQUEST_MILLISECONDS = 10_000
 
-# A Metadata request, version 1, for no topic: key, version, correlation id, absent client id, empty array.
-_METADATA_REQUEST = struct.pack(">hhihi", 3, 1, 1, -1, 0)
-
 Answer = TypeVar("Answer")
-
-
-class BrokerUnreachable(ExplainedError):
-    """No broker of the cluster could be talked to in time."""
-
-    def __init__(self, address: str, reason: str) -> None:
-        self.address = address
-        self.reason = reason
-        super().__init__(f"the Kafka broker {address} cannot be used: {reason}")
 
 
 class PartitionsMismatch(ExplainedError):
@@ -58,30 +47,6 @@ class TopicRefused(ExplainedError):
         self.topic = topic
         self.reason = reason
         super().__init__(f'the cluster does not create topic "{topic}": {reason}')
-
-
-class Address(NamedTuple):
-    """A host and a port, as Kafka writes them."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """Read host:port, with 9092 where no port is named; an IPv6 host stands in brackets.
-
-        Raises:
-            BrokerUnreachable: it is not of this form.
-        """
-        host, separator, port = text.strip().rpartition(":")
-        if not separator or port.endswith("]"):
-            host, port = text.strip(), "9092"
-        if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-            raise BrokerUnreachable(text, "a broker is written as host:port, such as kafka.example.org:9092")
-        return cls(host.strip("[]"), int(port))
 
 
 def ensure_topics(
@@ -141,33 +106,6 @@ def topic_ids(broker: str, topics: Sequence[str], timeout: float = TIMEOUT_SECON
         return cluster.ids(topics)
 
 
-def advertised_addresses(address: Address, timeout: float = CONNECT_SECONDS) -> list[Address]:
-    """Where the broker at `address` says that the brokers of its cluster are; empty while it is not yet part of one.
-
-    It is asked in Kafka's own protocol, since client libraries follow these addresses at once and keep to themselves
-    which one they failed to reach.
-
-    Raises:
-        OSError: it cannot be connected to, or does not speak Kafka.
-    """
-    with socket.create_connection(address, timeout) as connection:
-        connection.sendall(struct.pack(">i", len(_METADATA_REQUEST)) + _METADATA_REQUEST)
-        with connection.makefile("rb") as reply:
-            try:
-                _length, _correlation, count = struct.unpack(">iii", reply.read(12))
-                return [_read_broker(reply.read) for _ in range(count)]
-            except (struct.error, UnicodeDecodeError):
-                raise ConnectionError("what listens there does not speak Kafka's protocol") from None
-
-
-def _read_broker(read: Callable[[int], bytes]) -> Address:
-    _node, host_length = struct.unpack(">ih", read(6))
-    host = read(host_length).decode()
-    port, rack_length = struct.unpack(">ih", read(6))
-    read(max(rack_length, 0))
-    return Address(host, port)
-
-
 def _missing(topics: Sequence[Topic], found: dict[str, int]) -> list[Topic]:
     for topic in topics:
         if found.get(topic.name, topic.partitions) != topic.partitions:
@@ -186,7 +124,7 @@ def _cluster(broker: str, timeout: float) -> Iterator[_Cluster]:
     addresses = _await_reachable(broker, deadline)
     try:
         client = KafkaAdminClient(
-            bootstrap_servers=[str(address) for address in addresses],
+            **(kafka_python(broker) | {"bootstrap_servers": [str(address) for address in addresses]}),
             bootstrap_timeout_ms=REQUEST_MILLISECONDS,
             request_timeout_ms=REQUEST_MILLISECONDS,
         )
@@ -200,16 +138,18 @@ def _cluster(broker: str, timeout: float) -> Iterator[_Cluster]:
 
 def _await_reachable(broker: str, deadline: float) -> list[Address]:
     """The cluster's advertised addresses that can be connected to from here, once there are any."""
-    bootstrap = [Address.parse(part) for part in broker.split(",")]
+    bootstrap, access = [Address.parse(part) for part in broker.split(",")], access_to(broker)
     while True:
         reasons = []
         for address in bootstrap:
             try:
-                advertised = advertised_addresses(address)
+                advertised = advertised_addresses(address, access)
+            except AccessRefused:
+                raise  # it would be refused again
             except OSError as error:
                 reasons.append(f"{address}: {error}")
                 continue
-            failures = {each: _connect_failure(each) for each in advertised}
+            failures = {each: connect_failure(each) for each in advertised}
             if reachable := [each for each, failure in failures.items() if failure is None]:
                 return reachable
             reasons += [
@@ -220,14 +160,6 @@ def _await_reachable(broker: str, deadline: float) -> list[Address]:
         if time.monotonic() > deadline:
             raise BrokerUnreachable(broker, "; ".join(reasons))
         time.sleep(RETRY_SECONDS)
-
-
-def _connect_failure(address: Address) -> OSError | None:
-    try:
-        socket.create_connection(address, CONNECT_SECONDS).close()
-    except OSError as error:
-        return error
-    return None
 
 
 class _Cluster:

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
 from schemas.topics import LARGEST_INPUT_BYTES
+from streams.access import aiokafka
 from streams.store import Partition
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class Broadcast:
         """Read for ever; a failing broker is asked again each second."""
         while True:
             consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._broker,
+                **aiokafka(self._broker),
                 enable_auto_commit=False,
                 auto_offset_reset="none",
                 isolation_level="read_committed",

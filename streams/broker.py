@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from streams.administration import Address, advertised_addresses
+from streams.handshake import Address, advertised_addresses
 from streams.kafka_files import (
     HOST,
     KAFKA,

@@ -11,6 +11,7 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from schemas.recommendations import Recommendation, Trigger
+from streams.access import librdkafka
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Client:
     def __init__(self, broker: str) -> None:
         self._broker = broker
         self._undelivered = 0
-        shared: dict[str, Any] = {"bootstrap.servers": broker, "log_level": 2, "error_cb": self._on_error}
+        shared: dict[str, Any] = {**librdkafka(broker), "log_level": 2, "error_cb": self._on_error}
         self._producer = Producer(
             {
                 **shared,

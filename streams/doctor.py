@@ -20,6 +20,7 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 
 from schemas.settings import Settings
+from streams.access import AccessUnusable, cluster
 from streams.administration import BrokerUnreachable, end_offsets
 from streams.broker import PortTaken
 from streams.kafka_files import KAFKA, cache_folder, jars_present, port_holder, port_is_free
@@ -154,9 +155,13 @@ def _port(settings: Settings) -> Finding:
 
 def _cluster(settings: Settings) -> Finding:
     try:
-        end_offsets(settings.kafka.broker, [], timeout=CLUSTER_SECONDS)
+        end_offsets(cluster(settings.kafka), [], timeout=CLUSTER_SECONDS)
+    except AccessUnusable as error:
+        return Finding("broker", "failed", str(error), "Correct that setting, or put the file there.")
     except BrokerUnreachable as error:
-        return Finding("broker", "failed", str(error), "Start it, or correct kafka.broker.")
+        return Finding(
+            "broker", "failed", str(error), "Start it, or correct kafka.broker and what says how to speak to it."
+        )
     return Finding("broker", "ok", f"Kafka at {settings.kafka.broker} answers")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
+from streams.access import librdkafka
 from streams.store import Store
 
 TIMEOUT_SECONDS = 5.0
@@ -41,7 +42,7 @@ class Lag:
         """
         positions = self._store.positions()
         # A client that saw its broker restart goes on naming the leader's old epoch, and is refused for ever.
-        admin, self._admin = self._admin or AdminClient({"bootstrap.servers": self._broker, "log_level": 2}), None
+        admin, self._admin = self._admin or AdminClient({**librdkafka(self._broker), "log_level": 2}), None
         answers = admin.list_offsets(
             dict.fromkeys(self._wanted, LATEST),
             isolation_level=IsolationLevel.READ_COMMITTED,

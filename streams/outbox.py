@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from schemas.topics import LARGEST_DEAD_LETTER_BYTES
 from streams import metrics
+from streams.access import librdkafka
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Outbox:
         self._failure: KafkaError | None = None
         self.end_offsets: dict[tuple[str, int], int] = {}
         settings: dict[str, Any] = {
-            "bootstrap.servers": broker,
+            **librdkafka(broker),
             "enable.idempotence": True,
             "enable.gapless.guarantee": transactional_id is None,
             "acks": "all",

@@ -18,6 +18,7 @@ from schemas.recommendations import Recommendation, decode_recommendation
 from schemas.reports import DriftReport, decode_report
 from schemas.signals import SIGNALS
 from schemas.topics import Topics
+from streams.access import librdkafka
 from streams.client import ends
 from streams.crawlers import Crawlers
 from streams.simulate import Flood
@@ -132,7 +133,7 @@ class Judge:
         self._lock = threading.Lock()
         self._consumer = Consumer(
             {
-                "bootstrap.servers": broker,
+                **librdkafka(broker),
                 "group.id": "headstream-judge",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "latest",

@@ -21,6 +21,7 @@ from schemas.errors import ExplainedError
 from schemas.migrations import upgrade
 from schemas.settings import Settings
 from schemas.topics import Topics
+from streams.access import cluster
 from streams.administration import ensure_topics
 from streams.broker import EmbeddedBroker
 from streams.gateway.address import listen
@@ -189,7 +190,7 @@ class Supervisor:
         self._embedded: EmbeddedBroker | None = None
         self._children: list[Child] = []
         self._announced = False
-        self.broker = settings.kafka.broker
+        self.broker: str = cluster(settings.kafka)
 
     def __enter__(self) -> Supervisor:
         try:

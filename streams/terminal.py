@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -18,6 +18,9 @@ from rich.markup import escape
 from schemas.configuration import load
 from schemas.errors import ExplainedError
 from schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from streams.access import Cluster
 
 out = Console()
 errors = Console(stderr=True)
@@ -38,13 +41,14 @@ class NoBroker(ExplainedError):
         )
 
 
-def find_broker(settings: Settings) -> str:
-    from streams.supervisor import known_broker  # not at the top: it takes time to import
+def find_broker(settings: Settings) -> Cluster:
+    from streams.access import cluster  # not at the top: they take time to import
+    from streams.supervisor import known_broker
 
     broker = known_broker(settings)
     if broker is None:
         raise NoBroker(settings)
-    return broker
+    return cluster(settings.kafka, broker)
 
 
 def read_settings(

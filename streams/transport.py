@@ -26,6 +26,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode.utils.futures import notify
 
+from streams import access
 from streams.store import Partition, Position
 
 log = logging.getLogger(__name__)
@@ -358,7 +359,7 @@ def make_app(
     """A Faust app on our transport; `name` is the consumer group."""
     app = App(
         name,
-        broker=[f"kafka://{address}" for address in broker.split(",")],
+        **access.faust(broker),
         datadir=str(data),
         store="memory://",
         TableManager=Tables,

@@ -24,6 +24,7 @@ from schemas.recommendations import Recommendation, decode_recommendation
 from schemas.records import OtherVersion, decode_weights
 from schemas.settings import Settings
 from schemas.topics import Topics
+from streams.access import kafka_python
 from streams.administration import BrokerUnreachable, begin_offsets, end_offsets
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def watch(
 def reading(broker: str, starts: Offsets) -> Iterator[Any]:
     """A consumer of no group that stands at these offsets."""
     consumer = KafkaConsumer(
-        bootstrap_servers=broker.split(","),
+        **kafka_python(broker),
         client_id="headstream-watch",
         group_id=None,
         enable_auto_commit=False,

@@ -11,6 +11,7 @@ from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streams import metrics
+from streams.access import librdkafka
 from streams.lag import LATEST, TIMEOUT_SECONDS
 from streams.patience import Patience
 from streams.store import Partition
@@ -103,7 +104,7 @@ class Watchdog:
         if not done:
             return {}
         # A client that saw its broker restart may be refused for ever.
-        admin, self._admin = self._admin or AdminClient({"bootstrap.servers": self._broker, "log_level": 2}), None
+        admin, self._admin = self._admin or AdminClient({**librdkafka(self._broker), "log_level": 2}), None
         try:
             answers = admin.list_offsets(
                 {TopicPartition(*key): LATEST for key in done},

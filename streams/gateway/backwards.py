@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from streams.access import librdkafka
 from streams.client import LEADER_PAUSE_SECONDS, NO_LEADER_YET
 from streams.gateway.refusal import Refusal
 
@@ -24,7 +25,7 @@ def reading(broker: str) -> Iterator[Consumer]:
     """A consumer of no group, for one call."""
     consumer = Consumer(
         {
-            "bootstrap.servers": broker,
+            **librdkafka(broker),
             # The library wants a name, but partitions are assigned by hand and nothing is ever committed.
             "group.id": "headstream-gateway-reader",
             "enable.auto.commit": False,

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from streams.access import librdkafka
 from streams.gateway.refusal import Refusal
 from streams.outbox import Headers
 
@@ -43,7 +44,7 @@ class Publisher:
     def __init__(self, broker: str) -> None:
         self._producer = Producer(
             {
-                "bootstrap.servers": broker,
+                **librdkafka(broker),
                 "enable.idempotence": True,
                 "acks": "all",
                 "linger.ms": 2,

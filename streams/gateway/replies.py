@@ -13,6 +13,7 @@ import msgspec
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from schemas.recommendations import Recommendation, decode_recommendation
+from streams.access import librdkafka
 from streams.gateway.refusal import Refusal
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class Replies:
     def _follow(self) -> None:
         consumer = Consumer(
             {
-                "bootstrap.servers": self._broker,
+                **librdkafka(self._broker),
                 # The library wants a name, but partitions are assigned by hand and nothing is ever committed.
                 "group.id": "headstream-gateway",
                 "enable.auto.commit": False,

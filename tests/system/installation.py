@@ -63,17 +63,18 @@ def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SEC
 class Installation:
     """One installation: what its environment variables say, and the processes that work on it."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str], *, own_broker: str = "") -> None:
         """Make its topics; nothing runs yet.
 
         Args:
             folder: for the processes' logs.
             environment: `HEADSTREAM_…` variables, the whole configuration.
+            own_broker: where the test itself meets the same cluster, if it is not there where the processes do.
         """
         self._folder = folder
         self._environment = {**os.environ, **environment}
         self.settings = load(None, environment, {})
-        self.broker = self.settings.kafka.broker
+        self.broker = own_broker or self.settings.kafka.broker
         self.topics = Topics(self.settings)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         ensure_topics(self.broker, self.topics.all(), replication=1)
