@@ -79,10 +79,15 @@ def database_url(settings: Settings) -> str:
 
 
 def open_engine(url: str) -> Engine:
-    """An engine whose transactions are what the store needs: on SQLite a writer takes its lock at the beginning."""
+    """An engine whose transactions are what the store needs: on SQLite a writer takes its lock at the beginning.
+
+    No error of it carries the values of a statement, which may name users, into a log.
+    """
     if not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5})
-    engine = sa.create_engine(url, connect_args={"timeout": SQLITE_PATIENCE_SECONDS, "check_same_thread": False})
+        return sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5}, hide_parameters=True)
+    engine = sa.create_engine(
+        url, hide_parameters=True, connect_args={"timeout": SQLITE_PATIENCE_SECONDS, "check_same_thread": False}
+    )
 
     @sa.event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
@@ -91,6 +96,7 @@ def open_engine(url: str) -> Engine:
         # Offsets and effects live in the same file: a power cut may take the last transactions, but never one
         # without the other, and Kafka brings them again.
         connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA secure_delete=ON")  # what is erased leaves no bytes behind
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -333,6 +339,11 @@ class Store:
     def add_checkpoint(self, connection: Connection, number: int, folder: Path, sha256: str, step: int) -> None:
         row = {"number": number, "folder": str(folder), "sha256": sha256, "step": step, "made_at": time.time()}
         connection.execute(sa.insert(Checkpoint), row)
+
+    def move_checkpoint(self, connection: Connection, number: int, folder: Path, sha256: str) -> None:
+        """A checkpoint was written anew, into another folder."""
+        moved = sa.update(Checkpoint).where(Checkpoint.number == number)
+        connection.execute(moved.values(folder=str(folder), sha256=sha256))
 
     def checkpoints(self) -> list[Checkpoint]:
         """Complete checkpoints, newest first."""
