@@ -300,7 +300,7 @@ class ErasedUser(Table):
 
 
 class ErasureKey(Table):
-    """The key of the hashes of `ErasedUser`, made when it is first needed; there is one."""
+    """The key of the hashes of `ErasedUser`, made with the table; there is one."""
 
     __tablename__ = "erasure_keys"
 

@@ -7,8 +7,8 @@ id from it.
 from __future__ import annotations
 
 import hashlib
+import logging
 import mmap
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,10 +24,11 @@ from sqlalchemy.engine import Connection, Engine
 from schemas.reports import Erasure as Wish
 from schemas.tables import ErasedUser, Erasure, ErasureCount, ErasureKey, UserState
 
+log = logging.getLogger(__name__)
+
 Part = Literal["serve", "learn"]
 PARTS: tuple[Part, ...] = ("serve", "learn")
 
-KEY_BYTES = 32
 HASHES_AT_ONCE = 30_000
 FILE_PATIENCE_SECONDS = 5.0
 
@@ -56,15 +57,8 @@ class Erasures:
 
     @cached_property
     def _key(self) -> bytes:
-        query = sa.select(ErasureKey.key)
         with self._reader.connect() as connection:
-            known = connection.scalar(query)
-        if known is None:
-            new = self._insert(ErasureKey).values(number=1, key=os.urandom(KEY_BYTES)).on_conflict_do_nothing()
-            with self._engine.begin() as connection:
-                connection.execute(new)
-                known = connection.scalar(query)
-        return bytes(known or b"")
+            return bytes(connection.execute(sa.select(ErasureKey.key)).scalar_one())
 
     def hash_of(self, user_id: str) -> str:
         """What stands for a user here."""
@@ -202,7 +196,8 @@ class Erasures:
             if user_ids is None or _holds_any(file, [user_id.encode() for user_id in user_ids]):
                 connection.execute("VACUUM")
                 return _emptied_log(connection)
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
+            log.warning("the database's file is cleared later of what was erased: %s", error)
             return False
         finally:
             connection.close()

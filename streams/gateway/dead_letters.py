@@ -226,8 +226,8 @@ def _find(gateway: Gateway, order: Republish) -> Message:
                 if record.offset() == order.offset:
                     return record
     message = (
-        f"no dead letter lies at partition {order.partition}, offset {order.offset}; retention may have taken it, or an "
-        "erasure"
+        f"no dead letter lies at partition {order.partition}, offset {order.offset}; "
+        "retention may have taken it, or an erasure"
     )
     raise Refusal(HTTPStatus.NOT_FOUND, "unknown-dead-letter", message)
 

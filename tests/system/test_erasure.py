@@ -44,10 +44,16 @@ def system(alone: Installation) -> Installation:
     alone.flush()
     alone.start("learn", HEADSTREAM_LEARN_CHECKPOINT_SECONDS="1")
     alone.start("serve", "serve")
-    alone.start("serve", "second")
     alone.start("gateway", HEADSTREAM_GATEWAY_PORT="0")
     until(lambda: len(alone.answer("shop", "nobody", k=100).items) == len(ITEMS), "all items are known")
+    join(alone, "second")
     return alone
+
+
+def join(system: Installation, name: str) -> None:
+    """Start a further SERVE, and wait until partitions are its own."""
+    system.start("serve", name)
+    until(lambda: re.search(r"reading [1-9]\d* partitions", system.log(name)), f"{name} has partitions")
 
 
 def test_an_erased_user_is_nowhere_and_stays_away(system: Installation) -> None:
@@ -68,7 +74,7 @@ def test_an_erased_user_is_nowhere_and_stays_away(system: Installation) -> None:
     assert any(holds_user(each, GONE) for each in folders)
     kept = ids(system, STAYS)
 
-    receipt = json.loads(system.command("erase", GONE, "--reason", "a test", "--json"))
+    receipt = json.loads(system.command("erase", GONE, "--reason", "a test", "--json", "--timeout", "25"))
     assert (receipt["status"], receipt["reason"]) == ("done", "a test")
     assert {place: receipt["removed"][place] for place in ("user states", "history", "lists")} == {
         "user states": 1, "history": 12, "lists": 1,
@@ -99,8 +105,8 @@ def test_an_erased_user_is_nowhere_and_stays_away(system: Installation) -> None:
     for name in ("serve", "second", "learn"):
         system.kill(name)
     system.start("learn", HEADSTREAM_LEARN_CHECKPOINT_SECONDS="1")
-    system.start("serve", "serve")
-    system.start("serve", "second")
+    join(system, "again")
+    join(system, "second again")
     for partition in range(system.settings.kafka.partitions):
         past = {"user_id": GONE, "item_id": ITEMS[1], "event": "click", "timestamp": before + partition}
         system.send(system.topics.events("shop"), past, None, partition=partition)
@@ -119,5 +125,5 @@ def test_an_erased_user_is_nowhere_and_stays_away(system: Installation) -> None:
     system.command("erase", GONE)
     system.command("rollback", "shop", "--reason", "a test")
     nowhere()
-    for name in ("serve", "second", "learn", "gateway"):
+    for name in ("serve", "second", "again", "second again", "learn", "gateway"):
         assert GONE not in system.log(name) and "Traceback" not in system.log(name)

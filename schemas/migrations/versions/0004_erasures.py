@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -37,9 +39,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("user_hash", name="pk_erased_users"),
     )
     op.create_index("ix_erased_users_sequence", "erased_users", ["sequence"])
-    op.create_table(
+    keys = op.create_table(
         "erasure_keys",
         sa.Column("number", sa.Integer, nullable=False, autoincrement=False),
         sa.Column("key", sa.LargeBinary, nullable=False),
         sa.PrimaryKeyConstraint("number", name="pk_erasure_keys"),
     )
+    op.bulk_insert(keys, [{"number": 1, "key": os.urandom(32)}])
