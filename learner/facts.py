@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from learner.checkpoint import CheckpointMismatch
+from learner.erased import Gone
 from learner.gate import Standing
 from learner.mixer import FEATURES
 from learner.monitor import MonitorState
@@ -37,6 +38,7 @@ class Facts(msgspec.Struct, kw_only=True):
         standings: how each scenario stands to its good version.
         extra: whatever was given to be kept.
         drift: what the monitor knows.
+        erased: by a hash of the user, whose past must not be learnt.
     """
 
     made_for: dict[str, object]
@@ -50,6 +52,7 @@ class Facts(msgspec.Struct, kw_only=True):
     standings: dict[str, Standing]
     extra: dict[str, object]
     drift: MonitorState = msgspec.field(default_factory=MonitorState)
+    erased: dict[str, Gone] = {}
 
     @classmethod
     def read(cls, facts: Mapping[str, object], present: Mapping[str, object]) -> Facts:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from learner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from learner.consolidation import Consolidation
+from learner.erased import ErasedUsers, Forgotten
 from learner.exam import Exam
 from learner.examiner import Examiner
 from learner.facts import Facts, made_for
@@ -51,6 +52,7 @@ class OnlineLearner:
         hold_out: what fills the probes, and asks them.
         promotion: how each scenario stands to its good version.
         versions: what is published, and what becomes of it.
+        erased: users whose past is not learnt any more.
         monitor: watches the signals of every scenario; who gives it exams decides whether it has any.
         learns_tower: whether trunk, heads and item vectors learn; mixer and counters always do.
         on_exam: told of each micro-batch, less what is held out of it, when it was tested and before it is learnt.
@@ -100,6 +102,7 @@ class OnlineLearner:
             divided={"trainer": self._trainer, "mixer": self._mixer, "replay": self._replay},
         )
         self.run = Run(self._scenarios)
+        self.erased = ErasedUsers()
         self.monitor = Monitor(self.table, self.run.lineage, learn.seed, settings.drift.patience)
         self.examiner = Examiner(self.table, self._models, self.run, sizes.history, learn.recall_window)
         self.hold_out = HoldOut(self.table, self.probes, self.forgetting, self.examiner, learn, sizes.history)
@@ -183,10 +186,21 @@ class OnlineLearner:
             self._news.touch(torch.cat([torch.tensor([row]), others]).to(self._device))
         return bool(row)
 
-    def forget_user(self, user_id: str) -> int:
-        """Drop what is remembered of a user; returns how many rows of replay and of probe sets that were."""
+    def erase(self, user_id: str, until: float, name: str) -> Forgotten:
+        """Drop what is remembered of a user, and learn no more of what happened up to `until`, epoch seconds.
+
+        What was learnt stays in weights and counts, in sum with everybody else's.
+
+        Args:
+            name: of the erasure; the same one again begins no other count.
+        """
+        self.erased.add(user_id, self.run.lineage, until, name)
+        return self.forget_user(user_id)
+
+    def forget_user(self, user_id: str) -> Forgotten:
+        """Drop what is remembered of a user."""
         user = user_hash(user_id)
-        return self._replay.forget_user(user) + self.probes.forget_user(user)
+        return Forgotten(self._replay.forget_user(user), self.probes.forget_user(user))
 
     # Learning
 
@@ -207,11 +221,15 @@ class OnlineLearner:
     def _learn_batch(self, scenario: int, examples: Sequence[Example]) -> None:
         """hold out → test → compare → step and remember → mix → count → move the watermarks.
 
-        A scenario whose learning is paused is tested, and that is all.
+        A scenario whose learning is paused is tested, and that is all; with an erased user's example not even that.
         """
         name = self._scenarios[scenario]
         targets = [self._row(example.item_id) for example in examples]
-        placed: Sequence[Placed] = [pair for pair in zip(examples, targets, strict=True) if pair[1]]
+        placed: Sequence[Placed] = [
+            (example, row)
+            for example, row in zip(examples, targets, strict=True)
+            if row and not self.erased.refuses(example, self.run.lineage)
+        ]
         if self.promotion.standings[name].learning:  # what is not learnt is not forgotten either
             placed = self.hold_out.take(scenario, placed)
         if placed:
@@ -338,6 +356,7 @@ class OnlineLearner:
             standings=self.promotion.standings,
             extra=dict(extra),
             drift=self.monitor.state,
+            erased=self.erased.gone,
         )
         tensors = {**self._parts.tensors(), "generator": self._generator.get_state()}
         return Checkpoint(tensors, msgspec.to_builtins(facts, str_keys=True))
@@ -363,6 +382,7 @@ class OnlineLearner:
         self._parts.load(checkpoint.tensors, facts.names, facts.scenarios)
         self._generator.set_state(checkpoint.tensors["generator"])
         self.run.load(facts)
+        self.erased = ErasedUsers(facts.erased)
         self.monitor.lineage = facts.lineage
         self.monitor.load(facts.drift)
         self.versions.load(facts.standings)

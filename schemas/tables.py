@@ -45,10 +45,11 @@ class Tally(Table):
     """How many records of a partition came to which end; written with the offset that covers them.
 
     Attributes:
-        code: `events`, `duplicates`, `nulls`, `unknown_fields`, `clamped_times`, `lost`, or `dead:` and an error code;
-            and, of an events topic: `lists` that were sent to users and `clicks` on them, `control_lists` and
-            `control_clicks` those of the control group, which the former two leave out. A list that answers a request
-            counts beside the events, under the partition of the request.
+        code: `events`, `duplicates`, `nulls`, `unknown_fields`, `clamped_times`, `lost`, `erased`, or `dead:` and an
+            error code; and, of an events topic: `lists` that were sent to users and `clicks` on them, `control_lists`
+            and `control_clicks` those of the control group, which the former two leave out. A list that answers a
+            request counts beside the events, under the partition of the request. `erased` are events of an erased past
+            that came late; `erasures`, of their topic, those that were carried out.
     """
 
     __tablename__ = "tallies"
@@ -266,3 +267,60 @@ class ProbeRecall(Table):
     ended_at: Mapped[float] = mapped_column(Float)
     size: Mapped[int] = mapped_column(Integer)
     recall: Mapped[float] = mapped_column(Float)
+
+
+class Erasure(Table):
+    """The receipt of an erasure, as far as one of our processes is concerned; it does not say whose it was.
+
+    Attributes:
+        part: `serve` or `learn`.
+        requested_at: epoch seconds, as `begun_at` and `done_at`.
+        done_at: None until nothing is left to be removed here.
+    """
+
+    __tablename__ = "erasures"
+
+    erasure_id: Mapped[str] = mapped_column(String(256), primary_key=True)
+    part: Mapped[str] = mapped_column(String(16), primary_key=True)
+    requested_at: Mapped[float] = mapped_column(Float)
+    reason: Mapped[str] = mapped_column(Text)
+    begun_at: Mapped[float] = mapped_column(Float)
+    done_at: Mapped[float | None] = mapped_column(Float)
+
+
+class ErasureCount(Table):
+    """How much an erasure removed from one place, one of `schemas.reports.PLACES`."""
+
+    __tablename__ = "erasure_counts"
+
+    erasure_id: Mapped[str] = mapped_column(String(256), primary_key=True)
+    place: Mapped[str] = mapped_column(String(32), primary_key=True)
+    count: Mapped[int] = mapped_column(BigInteger)
+
+
+class ErasedUser(Table):
+    """A user who was erased, by a keyed hash; it keeps the past from coming back.
+
+    Attributes:
+        until: events dated up to then are refused, epoch seconds.
+        erased_at: when it was carried out, epoch seconds.
+        version: of the user's row as it went; whoever comes back goes on counting from here.
+        sequence: grows by one with every erasure, over all users.
+    """
+
+    __tablename__ = "erased_users"
+
+    user_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    until: Mapped[float] = mapped_column(Float)
+    erased_at: Mapped[float] = mapped_column(Float)
+    version: Mapped[int] = mapped_column(BigInteger)
+    sequence: Mapped[int] = mapped_column(BigInteger, index=True)
+
+
+class ErasureKey(Table):
+    """The key of the hashes of `ErasedUser`, made with the table; there is one."""
+
+    __tablename__ = "erasure_keys"
+
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    key: Mapped[bytes] = mapped_column(LargeBinary)

@@ -35,12 +35,13 @@ class Positions:
     Attributes:
         examples: for each partition of examples the end of what was learnt.
         items: for each partition of items the end of what was taken in.
-        control: for each partition of orders the end of what was carried out.
+        control: for each partition of orders the end of what was carried out, and `erasures` of erasures.
     """
 
     examples: dict[Partition, int] = field(default_factory=dict)
     items: dict[Partition, int] = field(default_factory=dict)
     control: dict[Partition, int] = field(default_factory=dict)
+    erasures: dict[Partition, int] = field(default_factory=dict)
 
 
 class Checkpoints:
@@ -48,13 +49,14 @@ class Checkpoints:
 
     Attributes:
         durable: for each partition of examples the offset that the database holds.
+        folder: that they lie in.
     """
 
     def __init__(
         self, settings: Settings, store: Store, history: History, learner: OnlineLearner, positions: Positions
     ) -> None:
         self._scenarios = tuple(settings.scenarios)
-        self._folder = Path(settings.data).resolve() / "checkpoints"
+        self.folder = Path(settings.data).resolve() / "checkpoints"
         self._kept = settings.learn.checkpoints_kept
         self._versions_kept = settings.gate.versions_kept
         self._store = store
@@ -86,6 +88,7 @@ class Checkpoints:
         else:
             self._positions.items = _unlisted(facts.extra["items"])
         self._positions.control = _unlisted(facts.extra.get("control", []))
+        self._positions.erasures = _unlisted(facts.extra.get("erasures", []))
         return facts
 
     @property
@@ -112,12 +115,13 @@ class Checkpoints:
         began, present = time.perf_counter(), self._present()
         newest = self._store.checkpoints()
         number = newest[0].number + 1 if newest else 1
-        folder = self._folder / f"{number:08d}"
+        folder = self.folder / f"{number:08d}"
         done = {key: self._positions.examples[key] for key in claims}
         covered = {
             "examples": _listed(done),
             "items": _listed(self._positions.items),
             "control": _listed(self._positions.control),
+            "erasures": _listed(self._positions.erasures),
         }
         sha256 = self._learner.save(folder, {**covered, **more})
         failpoint("checkpoint.written")
@@ -138,7 +142,7 @@ class Checkpoints:
 
     def _present(self) -> tuple[int, Mapping[Partition, int]]:
         """What tells one state of learning from another."""
-        return self._learner.run.step, {**self._positions.examples, **self._positions.items}
+        return self._learner.run.step, {**self._positions.examples, **self._positions.items, **self._positions.erasures}
 
     def _described(self, name: str, version: int, checkpoint: int) -> dict[str, Any]:
         standing = self._learner.promotion.standings[name]

@@ -16,6 +16,7 @@ from schemas.configuration import render
 from schemas.errors import ExplainedError
 from streams.cli_actions import ACTIONS
 from streams.cli_demo import demo
+from streams.cli_erase import erase
 from streams.cli_learning import evaluate, warm
 from streams.columns import COLUMNS_HELP
 from streams.logs import log_to_file, log_to_terminal
@@ -223,6 +224,7 @@ app.command(epilog=COLUMNS_HELP)(evaluate)
 app.command(epilog=COLUMNS_HELP)(warm)
 for action in ACTIONS:
     app.command()(action)
+app.command()(erase)
 
 
 def read_speed(text: str) -> float | None:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from schemas.errors import ExplainedError
 from schemas.recommendations import Recommendation, Trigger
 from streams.access import librdkafka
 
@@ -30,7 +31,7 @@ Delivered = Callable[[Trigger | None], None]
 _decode = msgspec.json.Decoder(Recommendation).decode
 
 
-class TopicMissing(Exception):
+class TopicMissing(ExplainedError):
     """A topic that the client should read does not exist."""
 
     def __init__(self, topic: str, broker: str) -> None:
@@ -39,7 +40,7 @@ class TopicMissing(Exception):
         super().__init__(f'topic "{topic}" does not exist at {broker}; start Headstream there first')
 
 
-class NotDelivered(Exception):
+class NotDelivered(ExplainedError):
     """Kafka did not acknowledge records in time."""
 
     def __init__(self, records: int, broker: str) -> None:

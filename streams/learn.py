@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import msgspec
 import torch
 from confluent_kafka import KafkaException
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from learner.encoder import TextEncoder
@@ -23,7 +24,7 @@ from schemas.control import Control, decode_control
 from schemas.decoding import Invalid
 from schemas.failpoints import failpoint
 from schemas.records import decode_example
-from schemas.reports import dead_letter_headers
+from schemas.reports import Erasure, dead_letter_headers
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams import metrics
@@ -33,12 +34,14 @@ from streams.checkpoint_lock import share_checkpoints
 from streams.checkpoints import Checkpoints, Positions
 from streams.device import choose_device
 from streams.history import History
+from streams.learn_erasing import LearnErasing
 from streams.learn_metrics import LearnMetrics
 from streams.operations import Operations
 from streams.outbox import Outbox, PublishFailed
 from streams.patience import Patience, reason_of
 from streams.publishing import Publisher
 from streams.reporting import Reporter
+from streams.serve_erasing import name_of, read_wish
 from streams.shortlists import Shortlists
 from streams.signals import StopSignals
 from streams.store import Effect, Fenced, Partition, Store
@@ -63,7 +66,8 @@ class Learn:
     Attributes:
         active: whether partitions were assigned to this process.
         positions: how far it has come.
-        watching, operations, catalogue: what it does beside learning; the latter two are there once it is active.
+        watching, erasing, operations, catalogue: what it does beside learning; the latter two are there once it is
+            active.
     """
 
     catalogue: Catalogue
@@ -89,6 +93,7 @@ class Learn:
         self.positions = Positions()
         self._checkpoints = Checkpoints(settings, store, self._history, learner, self.positions)
         self.watching = Watching(settings, broker, store, learner)
+        self.erasing = LearnErasing(store, learner, self._checkpoints.folder, self._write_checkpoint)
 
     def follow_claims(self, claims: Callable[[], Mapping[Partition, int]]) -> None:
         """Be told where the claims are to be had under which offsets are committed."""
@@ -145,6 +150,7 @@ class Learn:
         new = self._learner.learn(scenario, examples)
         failpoint("learn.learnt")
         self.watching.worked(scenario, new, time.perf_counter() - began)
+        self.erasing.count_refused()
         for part in parts:
             self.positions.examples[part.key] = part.next
         self.operations.heed()
@@ -187,7 +193,12 @@ class Learn:
 
     def _write_checkpoint(self, kept: Mapping[str, int], effect_too: Effect) -> Mapping[Partition, int]:
         orders = {"performed": self.operations.remembered(), "consolidating": self.operations.under_way()}
-        return self._checkpoints.write(self._claims(), orders, kept, effect_too)
+
+        def effect(connection: Connection) -> None:
+            self.erasing.say_refused(connection)
+            effect_too(connection)
+
+        return self._checkpoints.write(self._claims(), orders, kept, effect)
 
 
 def run_learn(
@@ -258,6 +269,23 @@ def run_learn(
     items = Broadcast(broker, [topics.items], apply_items)
     orders = Broadcast(broker, [topics.control], obey)
 
+    async def erase(_topic: str, records: Sequence[Any], after: Mapping[Partition, int]) -> None:
+        for record in records:
+            wish = read_wish(record)
+            if not isinstance(wish, Erasure):
+                continue  # SERVE puts it aside
+            name = name_of(wish, record)
+            # A step at a time, so that examples are learnt between.
+            done = False
+            while not done:
+                await on_worker(learn.erasing.forget, name, wish)
+                while await on_worker(learn.erasing.rewrite_one, name, wish):
+                    pass
+                done = await on_worker(learn.erasing.finish, name, wish)
+        await on_worker(learn.positions.erasures.update, dict(after))
+
+    erasures = Broadcast(broker, [topics.erasures], erase)
+
     @worker.app.task  # type: ignore[untyped-decorator]
     async def follow() -> None:
         while not learn.active:  # a LEARN that stands by publishes nothing
@@ -290,6 +318,12 @@ def run_learn(
         await ready.wait()
         orders.positions.update(learn.positions.control)
         await orders.run()
+
+    @worker.app.task  # type: ignore[untyped-decorator]
+    async def obey_erasures() -> None:
+        await ready.wait()
+        erasures.positions.update(learn.positions.erasures)
+        await erasures.run()
 
     @worker.app.task  # type: ignore[untyped-decorator]
     async def consolidate() -> None:

@@ -69,6 +69,8 @@ stalled_seconds = _gauge("stalled_seconds", "For how long records have waited of
 database_up = _gauge("database_up", "0 while this process waits for a database that fails.")
 outbox_errors = _counter("outbox_errors", "Faults that the Kafka producer told of.")
 lag = _gauge("lag_records", "Records in Kafka that are not worked yet, over all processes of this kind.", "scenario")
+erasures = _counter("erasures", "Users that were erased, as far as this process holds anything of them.")
+erased_rows = _counter("erased_rows", "What erasures removed.", "place")
 model_version = _gauge("model_version", "Version of the model that is served or was published last.", "scenario")
 model_step = _gauge("model_step", "Gradient step at which that version was taken.", "scenario")
 model_published = _gauge("model_published_timestamp_seconds", "When it was published; 0 before the first.", "scenario")
@@ -132,7 +134,9 @@ def begin_serve(settings: Settings) -> None:
         _fill(lists, [name], GROUPS)
         _fill(clicks, [name], GROUPS)
         _fill(index_kind, [name], INDEX_KINDS)
-    _begin_topics([*(topics.events(name) for name in settings.scenarios), topics.requests])
+    for place in ("user states", "history", "lists"):
+        erased_rows.labels(place)
+    _begin_topics([*(topics.events(name) for name in settings.scenarios), topics.requests, topics.erasures])
 
 
 def begin_learn(settings: Settings) -> None:
@@ -143,6 +147,8 @@ def begin_learn(settings: Settings) -> None:
                      model_published, model_lineage):  # fmt: skip
             each.labels(name)
         _fill(drift_alarms, [name], SIGNALS)
+    for place in ("replay rows", "probe rows", "checkpoints", "damaged checkpoints", "examples"):
+        erased_rows.labels(place)
     _begin_topics([topics.examples(name) for name in settings.scenarios])
     _fill(dead_letters, [topics.items, topics.control], (*CODES, OTHER))
 
@@ -212,6 +218,12 @@ def set_index(scenario: str, report: Report) -> None:
 def count_alarm(scenario: str, signal: str) -> None:
     """A signal of a scenario has raised an alarm."""
     drift_alarms.labels(scenario, signal).inc()
+
+
+def count_erased(removed: Mapping[str, int]) -> None:
+    """An erasure has removed so much, by place."""
+    for place, count in removed.items():
+        erased_rows.labels(place).inc(count)
 
 
 def exposition() -> bytes:

@@ -43,6 +43,7 @@ from streams.mirror import Head, Mirror
 from streams.outbox import Outbox
 from streams.patience import Patience
 from streams.recommender import RANKED_AT_ONCE, Asked, Made, Recommender
+from streams.serve_erasing import ServeErasing
 from streams.serve_series import ServeSeries
 from streams.signals import StopSignals
 from streams.similar import AskedForSimilar, similar_items
@@ -56,6 +57,8 @@ log = logging.getLogger(__name__)
 REPORT_SECONDS = 2.0
 BROKER_PATIENCE_SECONDS = 300.0
 """For which a batch waits for Kafka to take what it publishes, before the process ends to be started anew."""
+ERASURE_SECONDS = 1.0
+"""How often SERVE looks whether somebody was erased elsewhere, and clears the database's files of who was."""
 
 
 @dataclass
@@ -92,13 +95,24 @@ class Serve:
         self._scenario_of = {self._topics.events(name): name for name in settings.scenarios}
         self._recommender = Recommender(settings, mirror)
         self.exposure = Exposure(mirror, time.time())
+        self.erasing = ServeErasing(store, outbox, self._topics)
 
     def assigned(self, at: Mapping[Partition, int]) -> Mapping[Partition, int]:
         """Nothing to restore: all that SERVE knows of users is read from the store when it is needed."""
+        if (self._topics.erasures, 0) in at:
+            self.erasing.resume()
         return at
+
+    def heed_erasures(self) -> None:
+        """Keep nobody in memory who was erased, also while nothing comes that users would be read for."""
+        self._cache.heed()
 
     def work(self, topic: str, parts: Sequence[Part], commit: Commit) -> None:
         """decode → load → apply → recommend → publish → commit; redone whole if a user was changed elsewhere."""
+        if topic == self._topics.erasures:
+            self.erasing.work(parts, commit)
+            self._cache.heed()
+            return
         while True:
             try:
                 self._work_once(topic, parts, commit)
@@ -124,6 +138,7 @@ class Serve:
 
         def effect(connection: Connection) -> None:
             self._store.save_users(connection, rows)
+            self._cache.check(connection)
             for of_topic, tallies in sorted(outcome.tallies.items()):
                 self._store.add_tallies(connection, of_topic, tallies)
             failpoint("serve.commit")
@@ -158,6 +173,9 @@ class Serve:
         examples_topic, length = self._topics.examples(scenario), self._settings.model.history
         for part, record, event in decoded:
             user = users[event.user_id]
+            if self._cache.is_past(event.user_id, event.time):
+                tallies[part.partition, "erased"] += 1
+                continue
             if event.event_id is not None and user.has_event_id(event.event_id):
                 tallies[part.partition, "duplicates"] += 1
                 continue
@@ -332,7 +350,7 @@ def run_serve(
         broker=broker,
         store=store,
         handler=serve,
-        topics=[*(topics.events(name) for name in settings.scenarios), topics.requests],
+        topics=[*(topics.events(name) for name in settings.scenarios), topics.requests, topics.erasures],
         records_per_partition=settings.serve.batch_records,
         coalesce_seconds=settings.serve.coalesce_milliseconds / 1000,
         data=Path(settings.data) / "faust",
@@ -361,6 +379,17 @@ def run_serve(
                 except DBAPIError as error:
                     log.warning("cannot say how the indexes stand: %s", error)
             await asyncio.sleep(REPORT_SECONDS)
+
+    @worker.app.task  # type: ignore[untyped-decorator]
+    async def finish_erasures() -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(ERASURE_SECONDS)
+            try:
+                await loop.run_in_executor(worker.thread, serve.heed_erasures)
+                await loop.run_in_executor(None, serve.erasing.finish)
+            except DBAPIError as error:
+                log.warning("erasures wait for the database: %s", error)
 
     @worker.app.task  # type: ignore[untyped-decorator]
     async def write_series() -> None:

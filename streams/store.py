@@ -87,11 +87,13 @@ def database_url(settings: Settings) -> str:
 def open_engine(url: str, patience: Patience | None = None) -> Engine:
     """An engine whose transactions are what the store needs: on SQLite a writer takes its lock at the beginning.
 
+    No error of it carries the values of a statement, which may name users, into a log.
+
     Args:
         patience: where it is given, a transaction does not begin before the database is there and takes it.
     """
     if not url.startswith("sqlite"):
-        server = sa.create_engine(url, pool_pre_ping=True, connect_args=CONNECTION)
+        server = sa.create_engine(url, pool_pre_ping=True, connect_args=CONNECTION, hide_parameters=True)
         if patience is not None:
 
             @sa.event.listens_for(server, "do_connect")
@@ -100,7 +102,7 @@ def open_engine(url: str, patience: Patience | None = None) -> Engine:
 
         return server
     waits = SQLITE_PATIENCE_SECONDS if patience is None else SQLITE_ATTEMPT_SECONDS
-    engine = sa.create_engine(url, connect_args={"timeout": waits, "check_same_thread": False})
+    engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": waits, "check_same_thread": False})
 
     @sa.event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
@@ -109,6 +111,7 @@ def open_engine(url: str, patience: Patience | None = None) -> Engine:
         # Offsets and effects live in the same file: a power cut may take the last transactions, but never one
         # without the other, and Kafka brings them again.
         connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA secure_delete=ON")  # what is erased leaves no bytes behind
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -355,6 +358,11 @@ class Store:
     def add_checkpoint(self, connection: Connection, number: int, folder: Path, sha256: str, step: int) -> None:
         row = {"number": number, "folder": str(folder), "sha256": sha256, "step": step, "made_at": time.time()}
         connection.execute(sa.insert(Checkpoint), row)
+
+    def move_checkpoint(self, connection: Connection, number: int, folder: Path, sha256: str) -> None:
+        """A checkpoint was written anew, into another folder."""
+        moved = sa.update(Checkpoint).where(Checkpoint.number == number)
+        connection.execute(moved.values(folder=str(folder), sha256=sha256))
 
     def checkpoints(self) -> list[Checkpoint]:
         """Complete checkpoints, newest first."""

@@ -9,13 +9,15 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 
 import msgspec
+from sqlalchemy.engine import Connection
 
 from schemas.decoding import UNREADABLE
 from schemas.events import Event
 from schemas.packed import END, TIME_BYTES, holds, pack, pack_time, without, without_oldest
 from schemas.records import Example, OtherVersion
 from schemas.settings import Serve
-from streams.store import Store, StoredUser
+from streams.erasures import Erased, Erasures
+from streams.store import Conflict, Store, StoredUser
 
 HASH_BYTES = 8
 
@@ -198,7 +200,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(User).decode
 
 
-def read_user(user_id: str, state: bytes) -> User:
+def read_user(state: bytes) -> User:
     """A state as it is stored.
 
     Raises:
@@ -207,7 +209,7 @@ def read_user(user_id: str, state: bytes) -> User:
     try:
         return _decode(state)
     except UNREADABLE as error:
-        raise OtherVersion(f"the state of user {user_id[:80]!r}", str(error)) from None
+        raise OtherVersion("the state of a user", str(error)) from None
 
 
 class UserCache:
@@ -219,28 +221,45 @@ class UserCache:
 
     def __init__(self, store: Store, capacity: int) -> None:
         self._store = store
+        self._erasures = Erasures(store.engine)
         self._capacity = capacity
         self._users: OrderedDict[str, User] = OrderedDict()
         self._versions: dict[str, int] = {}
+        self._erased: dict[str, Erased] = {}
+        self._sequence = 0
 
     def __len__(self) -> int:
         return len(self._users)
 
     def load(self, user_ids: Iterable[str]) -> dict[str, User]:
-        """The states of these users; one never seen has an empty one.
+        """The states of these users; one never seen, or erased since, has an empty one.
 
         Raises:
             OtherVersion: a stored state cannot be read.
         """
+        self.heed()
         wanted = dict.fromkeys(user_ids)
         missing = [name for name in wanted if name not in self._users]
         if missing:
             found = self._store.load_users(missing)
+            erased = self._erasures.of(missing) if self._sequence else {}
             for name in missing:
                 stored = found.get(name)
-                self._users[name] = read_user(name, stored.state) if stored else User()
+                self._users[name] = read_user(stored.state) if stored else User()
                 self._versions[name] = stored.version if stored else 0
+            self._erased |= erased
         return {name: self._users[name] for name in wanted}
+
+    def heed(self) -> None:
+        """Forget everyone if somebody was erased since they were read."""
+        sequence = self._erasures.sequence()
+        if sequence != self._sequence:
+            self.clear()
+            self._sequence = sequence
+
+    def is_past(self, user_id: str, at: float) -> bool:
+        """Whether what happened at this time (epoch seconds) to a user, who was loaded, is erased."""
+        return user_id in self._erased and at <= self._erased[user_id].until
 
     def has_row(self, user_id: str) -> bool:
         """Whether the store holds a state of this user, who was loaded."""
@@ -248,7 +267,16 @@ class UserCache:
 
     def rows(self, users: Mapping[str, User]) -> dict[str, StoredUser]:
         """These states as rows to write, each one version above the row that it was read from."""
-        return {name: StoredUser(_encode(user), self._versions[name] + 1) for name, user in users.items()}
+        return {name: StoredUser(_encode(user), self._version(name) + 1) for name, user in users.items()}
+
+    def check(self, connection: Connection) -> None:
+        """After the rows were written: nobody was erased since they were read.
+
+        Raises:
+            Conflict: somebody was; the caller's transaction must be rolled back.
+        """
+        if self._erasures.sequence(connection) != self._sequence:
+            raise Conflict("a user was erased since the users of this batch were read")
 
     def keep(self, rows: Mapping[str, StoredUser]) -> None:
         """These rows were committed; what has not been used for longest makes room."""
@@ -258,8 +286,16 @@ class UserCache:
         while len(self._users) > self._capacity:
             name, _ = self._users.popitem(last=False)
             del self._versions[name]
+            self._erased.pop(name, None)
 
     def clear(self) -> None:
         """Read everyone anew: a batch failed, or another process has changed some of them."""
         self._users.clear()
         self._versions.clear()
+        self._erased.clear()
+
+    def _version(self, name: str) -> int:
+        """That the next one is counted from."""
+        if self._versions[name] == 0 and name in self._erased:
+            return self._erased[name].version
+        return self._versions[name]

@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse, Response
 from streams.gateway import (
     actions,
     dead_letters,
+    erasures,
     intake,
     latest,
     lookup,
@@ -60,5 +61,6 @@ CALLS: tuple[Endpoint, ...] = (
     *lookup.CALLS,
     *dead_letters.CALLS,
     *actions.CALLS,
+    *erasures.CALLS,
     *sign_in.CALLS,
 )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -26,9 +27,11 @@ from streams.gateway.gateway import Gateway
 from streams.gateway.publisher import Outgoing
 from streams.gateway.refusal import Refusal, bad_request
 from streams.history import History
+from streams.receipts import is_erased, named_in
 
 MOST_LOOKED_THROUGH = 2000
 """Records that one call looks through for those that it filters by."""
+LOOKED_UP_AT_ONCE = 100
 SHOWN_BYTES = 2000
 OUR_HEADERS = ("error.code", "error.message", "source.topic", "source.partition", "source.offset")
 REPUBLISHED_FROM = "republished.from"
@@ -122,7 +125,7 @@ def browse(gateway: Gateway, asked: Asked[DeadLettersQuery, Nothing]) -> DeadLet
     looked_through = 0
     with reading(gateway.broker) as consumer:
         topic = gateway.topics.dead_letters
-        for record in newest_first(consumer, topic, query.before, MOST_LOOKED_THROUGH):
+        for record in _shown_of(gateway, newest_first(consumer, topic, query.before, MOST_LOOKED_THROUGH)):
             letter = _letter(record)
             looked_through, last = looked_through + 1, letter.offset
             if query.code in (None, letter.code) and query.topic in (None, letter.source_topic):
@@ -135,6 +138,21 @@ def browse(gateway: Gateway, asked: Asked[DeadLettersQuery, Nothing]) -> DeadLet
         for each in letters
     ]
     return DeadLetters(told, looked_through, last if last else None)
+
+
+def _shown_of(gateway: Gateway, records: Iterator[Message]) -> Iterator[Message]:
+    """Those of these letters that are of nobody who was erased."""
+    anybody = gateway.erasures.sequence() > 0
+    while some := list(itertools.islice(records, LOOKED_UP_AT_ONCE)):
+        users = [named_in(_bytes(each.key()), _bytes(each.value())) if anybody else set() for each in some]
+        erased = gateway.erasures.of(set().union(*users)) if anybody else {}
+        for record, named in zip(some, users, strict=True):
+            if not is_erased(named, record.timestamp()[1] / 1000, erased):
+                yield record
+
+
+def _bytes(content: Any) -> bytes | None:
+    return content.encode() if isinstance(content, str) else content
 
 
 def _letter(record: Message) -> DeadLetter:
@@ -204,10 +222,13 @@ async def republish(gateway: Gateway, asked: Asked[Nothing, Republish]) -> Repub
 def _find(gateway: Gateway, order: Republish) -> Message:
     with reading(gateway.broker) as consumer:
         if order.partition == 0:
-            for record in newest_first(consumer, gateway.topics.dead_letters, order.offset + 1, 1):
+            for record in _shown_of(gateway, newest_first(consumer, gateway.topics.dead_letters, order.offset + 1, 1)):
                 if record.offset() == order.offset:
                     return record
-    message = f"no dead letter lies at partition {order.partition}, offset {order.offset}; retention may have taken it"
+    message = (
+        f"no dead letter lies at partition {order.partition}, offset {order.offset}; "
+        "retention may have taken it, or an erasure"
+    )
     raise Refusal(HTTPStatus.NOT_FOUND, "unknown-dead-letter", message)
 
 

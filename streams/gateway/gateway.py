@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from schemas.settings import Settings
 from schemas.topics import Topics
+from streams.erasures import Erasures
 from streams.gateway.condition import Condition
 from streams.gateway.doorkeeper import Doorkeeper
 from streams.gateway.live import Live
@@ -54,6 +55,7 @@ class Gateway:
         self.topics = Topics(settings)
         self.broker = broker
         self.history = history
+        self.erasures = Erasures(history.engine)
         self.serve = serve
         self.learn = learn
         self.doorkeeper = doorkeeper

@@ -17,6 +17,7 @@ from schemas.recommendations import Recommendation, decode_recommendation
 from streams.gateway.backwards import newest_first, partitions_of, reading
 from streams.gateway.endpoint import Asked, Endpoint, Nothing
 from streams.gateway.gateway import Gateway
+from streams.receipts import is_erased
 
 MOST_LISTS = 200
 
@@ -77,6 +78,12 @@ def latest_of(gateway: Gateway, scenario: str, limit: int) -> Latest:
         ]
     newest = heapq.nlargest(limit, records, key=lambda record: record.timestamp()[1])
     lists = [(record, decode_recommendation(record.value() or b"")) for record in newest]
+    erased = gateway.erasures.of({found.user_id for _, found in lists if found.user_id is not None})
+    lists = [
+        (record, found)
+        for record, found in lists
+        if found.user_id is None or not is_erased({found.user_id}, record.timestamp()[1] / 1000, erased)
+    ]
     titles = gateway.learn.load_items(sorted(set(_names(found for _, found in lists))))
     sources = Counter(item.source for _, found in lists for item in found.items)
     return Latest(scenario, [_listed(record, found, titles) for record, found in lists], dict(sources.most_common()))

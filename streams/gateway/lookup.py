@@ -72,7 +72,7 @@ def read_user_of(gateway: Gateway, asked: Asked[Nothing, Nothing]) -> UserAnswer
     if stored is None:
         message = f'no event of user "{user_id}" has been counted; events name the user by this very id?'
         raise Refusal(HTTPStatus.NOT_FOUND, "unknown-user", message)
-    user = read_user(user_id, stored.state)
+    user = read_user(stored.state)
     acts = list(zip(unpack(user.items), unpack_times(user.times), strict=True))[-MOST_ACTS:][::-1]
     titles = {name: item.title for name, item in gateway.learn.load_items([name for name, _ in acts]).items()}
     return UserAnswer(

@@ -19,6 +19,7 @@ PATH_PARAMETERS = {
     "user_id": "A user's id; what is special in a URL is written with %, such as %2F for /.",
     "item_id": "An item's id; what is special in a URL is written with %, such as %2F for /.",
     "action_id": "The id of an order.",
+    "erasure_id": "The id of an erasure.",
 }
 OF_TOKEN = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
 RECORDS = "One object, an array of them, or one a line. Each is checked by itself."

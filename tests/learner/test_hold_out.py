@@ -118,8 +118,8 @@ def test_a_forgotten_user_is_in_no_probe_set() -> None:
     size, replayed = holding.probes.size(SHOP), len(holding._replay)
     gone = holding.forget_user("user-3")
     assert size > holding.probes.size(SHOP)
-    assert gone == size - holding.probes.size(SHOP) + replayed - len(holding._replay)
-    assert holding.forget_user("user-3") == 0
+    assert sum(gone) == size - holding.probes.size(SHOP) + replayed - len(holding._replay)
+    assert holding.forget_user("user-3") == (0, 0)
 
 
 def test_a_removed_item_is_in_no_probe_set() -> None:

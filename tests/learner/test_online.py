@@ -288,5 +288,5 @@ def test_a_loss_that_is_not_finite_is_counted_and_changes_no_weight() -> None:
 def test_a_forgotten_user_is_in_no_replay_row() -> None:
     learner = started(40)
     rows = learner.forget_user("user-3")
-    assert rows > 0
-    assert learner.forget_user("user-3") == 0
+    assert rows.replay > 0
+    assert learner.forget_user("user-3") == (0, 0)
