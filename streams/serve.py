@@ -55,6 +55,8 @@ from streams.worker import Commit, Worker
 log = logging.getLogger(__name__)
 
 REPORT_SECONDS = 2.0
+TURN_SECONDS = 0.06
+"""For which one topic is worked before the others have their turn, however many of its records wait."""
 BROKER_PATIENCE_SECONDS = 300.0
 """For which a batch waits for Kafka to take what it publishes, before the process ends to be started anew."""
 ERASURE_SECONDS = 1.0
@@ -356,6 +358,7 @@ def run_serve(
         data=Path(settings.data) / "faust",
         admit=following.ready.wait,
         patience=patience,
+        turn_seconds=TURN_SECONDS,
         watchdog_seconds=settings.kafka.watchdog_seconds,
     )
 

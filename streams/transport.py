@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,7 +49,7 @@ class Part:
 
     __slots__ = ("follows", "next", "partition", "records", "topic")
 
-    def __init__(self, topic: str, partition: int, records: Collection[Any], follows: int, next_position: int) -> None:
+    def __init__(self, topic: str, partition: int, records: Sequence[Any], follows: int, next_position: int) -> None:
         self.topic = topic
         self.partition = partition
         self.records = records
@@ -59,6 +59,14 @@ class Part:
     @property
     def key(self) -> Partition:
         return self.topic, self.partition
+
+    def split(self, most: int) -> tuple[Part, Part | None]:
+        """The first so many records, and the rest if there is any."""
+        if len(self.records) <= most:
+            return self, None
+        middle = self.records[most].offset
+        first = Part(self.topic, self.partition, self.records[:most], self.follows, middle)
+        return first, Part(self.topic, self.partition, self.records[most:], middle, self.next)
 
 
 class Poll:
@@ -74,6 +82,17 @@ class Poll:
         self.topic = topic
         self.epoch = epoch
         self.parts: list[Part] = []
+
+    def split(self, most: int) -> tuple[Poll, Poll | None]:
+        """About so many of the first records, evenly of all parts, and the rest if there is any."""
+        each = -(-most // len(self.parts))
+        first, rest = Poll(self.topic, self.epoch), Poll(self.topic, self.epoch)
+        for part in self.parts:
+            piece, left = part.split(each)
+            first.parts.append(piece)
+            if left is not None:
+                rest.parts.append(left)
+        return first, rest if rest.parts else None
 
 
 class Ledger(Protocol):

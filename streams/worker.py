@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import gc
 import logging
+import math
 import os
 import signal
 import sys
@@ -27,6 +28,7 @@ from streams.patience import PAUSES_SECONDS, Patience, reason_of
 from streams.signals import StopSignals
 from streams.store import Effect, Fenced, Partition, Position, Progress, Store
 from streams.transport import App, Consumer, Part, Poll, add_agent, make_app
+from streams.turns import Turns
 from streams.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -115,6 +117,7 @@ class Worker:
         data: Path,
         admit: Callable[[], Awaitable[object]],
         patience: Patience,
+        turn_seconds: float = math.inf,
         watchdog_seconds: float = 0.0,
     ) -> None:
         """Put the application together; nothing runs yet.
@@ -122,12 +125,14 @@ class Worker:
         Args:
             admit: awaited before every batch, so that the application can first get ready for it.
             patience: with the database; what it does not take is tried again as long as that lasts.
+            turn_seconds: about so long a topic is worked before the others have their turn.
             watchdog_seconds: for which records may wait of which none is worked; 0 is for ever.
         """
         self.store = store
         self.handler = handler
         self._admit = admit
         self._patience = patience
+        self._turns = Turns(turn_seconds)
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
         self.app: App = make_app(
             application,
@@ -195,7 +200,8 @@ class Worker:
         try:
             async for poll in stream:
                 await self._admit()
-                await self._take(poll)
+                for turn in self._turns.cut(poll):
+                    await self._take(turn)
         except asyncio.CancelledError:
             raise
         except OtherVersion as error:
@@ -261,8 +267,10 @@ class Worker:
             committed = True
 
         self.handler.work(topic, parts, commit)
-        metrics.batch_records.labels(topic).observe(sum(len(part.records) for part in parts))
-        metrics.batch_seconds.labels(topic).observe(time.perf_counter() - began)
+        records, seconds = sum(len(part.records) for part in parts), time.perf_counter() - began
+        self._turns.took(topic, records, seconds)
+        metrics.batch_records.labels(topic).observe(records)
+        metrics.batch_seconds.labels(topic).observe(seconds)
         return committed
 
     # The process

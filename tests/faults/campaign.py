@@ -88,7 +88,7 @@ class Siege:
         self._outcome = outcome
         self._round = 0
         self._random = random.Random(seed)
-        self._postgres = PostgresServer() if database == "postgresql" else None
+        self._postgres = PostgresServer().__enter__() if database == "postgresql" else None
         self._events = 0
         self._deaths = 0
         try:

@@ -203,7 +203,7 @@ class Checker:
                 findings.lost += len(examples)
                 findings.problems.append(f"{user} has {len(examples)} examples and no row")
                 continue
-            final = read_user(user, stored[user].state)
+            final = read_user(stored[user].state)
             problem = history_fault(examples, unpack(final.items), length)
             findings.require(problem is None, f"{user}: {problem}")
             used = {name: set(unpack(packed)) for name, packed in final.used.items()}

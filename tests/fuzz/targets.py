@@ -213,7 +213,7 @@ def _query(content: bytes, _folder: Path) -> None:
 
 
 def _user_state(content: bytes, _folder: Path) -> None:
-    read_user("u", content)
+    read_user(content)
 
 
 def _example(content: bytes, _folder: Path) -> None:
@@ -225,6 +225,7 @@ class _Record:
     key: bytes | None
     value: bytes | None
     timestamp: int = int(RECEIVED * 1000)
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 def _vector(content: bytes, _folder: Path) -> None:

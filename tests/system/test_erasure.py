@@ -72,6 +72,8 @@ def test_an_erased_user_is_nowhere_and_stays_away(system: Installation) -> None:
     assert len(fetch(f"{url}/api/dead-letters")[1]["letters"]) == 1  # type: ignore[arg-type]
     folders = [each.parent for each in files(system) if each.name == "manifest.json"]
     assert any(holds_user(each, GONE) for each in folders)
+    step = system.scenarios()["shop"]["model"]["step"]
+    until(lambda: system.answer("shop", STAYS).model.step == step, "all that was learnt is served")
     kept = ids(system, STAYS)
 
     receipt = json.loads(system.command("erase", GONE, "--reason", "a test", "--json", "--timeout", "25"))

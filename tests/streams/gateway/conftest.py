@@ -11,10 +11,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from schemas.settings import Gateway as GatewaySettings
 from schemas.settings import Kafka, Scenario, Settings
-from schemas.tables import Table
+from schemas.tables import ErasureKey, Table
 from schemas.topics import Topics
 from streams.administration import ensure_topics
 from streams.gateway.address import listen, url_of
@@ -54,6 +55,8 @@ def opened(settings: Settings, broker: str, url: str) -> Iterator[Door]:
     engine = open_engine(url)
     Table.metadata.drop_all(engine)
     Table.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.insert(ErasureKey).values(number=1, key=b"k" * 32))  # as the migration does
     serve, learn = (Store(engine, f"{settings.kafka.prefix}{name}", "test") for name in ("serve", "learn"))
     doorkeeper = Doorkeeper(TOKEN, "It is a secret.")
     gateway = Gateway(settings, broker, history=History(engine), serve=serve, learn=learn, doorkeeper=doorkeeper)
