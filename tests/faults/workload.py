@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from tests.faults.system import System
 
@@ -80,6 +80,7 @@ class Workload:
 
     def settled(self) -> bool:
         """Whether it is paused and Kafka has answered for all that was sent."""
+        assert self._thread.is_alive(), "the workload itself has failed"
         return not self._running.is_set() and not self._late and len(self._producer) == 0
 
     def disturb(self, share: float) -> None:
@@ -182,4 +183,9 @@ class Workload:
                 self._producer.produce(topic, value, key, partition, on_delivery=on_delivery)
                 return
             except BufferError:
+                self._producer.poll(0.1)
+            except KafkaException as error:
+                # A partition that was added is known to the producer only after its next look.
+                if error.args[0].code() != KafkaError._UNKNOWN_PARTITION or self._closing.is_set():
+                    raise
                 self._producer.poll(0.1)
