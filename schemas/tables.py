@@ -19,6 +19,7 @@ class Offset(Table):
         next: first offset whose effect is not in this database; None before the first commit.
         claim: raised by every taking of the partition; a commit under an older one changes nothing.
         owner: the process that holds the claim, for people.
+        topic_id: Kafka's own, of the topic that `next` is an offset of; None where Kafka names none.
     """
 
     __tablename__ = "offsets"
@@ -29,6 +30,7 @@ class Offset(Table):
     next: Mapped[int | None] = mapped_column(BigInteger)
     claim: Mapped[int] = mapped_column(BigInteger)
     owner: Mapped[str] = mapped_column(String(128))
+    topic_id: Mapped[str | None] = mapped_column(String(64))
 
 
 class UserState(Table):

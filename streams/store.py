@@ -180,8 +180,25 @@ class Store:
 
     # Offsets and their claims
 
-    def claim(self, partitions: Iterable[Partition]) -> dict[Partition, Position]:
-        """Take partitions over: from now on a commit under an earlier claim changes nothing."""
+    def topic_ids(self) -> dict[str, set[str]]:
+        """By topic, of which topics of its name something was worked; two only while its partitions disagree."""
+        query = sa.select(Offset.topic, Offset.topic_id).distinct()
+        query = query.where(Offset.application == self._application, Offset.next.is_not(None))
+        found: dict[str, set[str]] = {}
+        with self._reader.connect() as connection:
+            for row in connection.execute(query.where(Offset.topic_id.is_not(None))):
+                found.setdefault(row.topic, set()).add(row.topic_id)
+        return found
+
+    def claim(
+        self, partitions: Iterable[Partition], topic_ids: Mapping[str, str] | None = None
+    ) -> dict[Partition, Position]:
+        """Take partitions over: from now on a commit under an earlier claim changes nothing.
+
+        Args:
+            topic_ids: Kafka's own, by topic; what is worked from now on is of these.
+        """
+        ids = topic_ids or {}
         rows = [
             {
                 "application": self._application,
@@ -190,6 +207,7 @@ class Store:
                 "next": None,
                 "claim": 1,
                 "owner": self._owner,
+                "topic_id": ids.get(topic),
             }
             for topic, partition in sorted(partitions)  # one order for all processes: no deadlock
         ]
@@ -197,7 +215,12 @@ class Store:
             return {}
         statement = self._insert(Offset).values(rows)
         statement = statement.on_conflict_do_update(
-            index_elements=["application", "topic", "partition"], set_={"claim": Offset.claim + 1, "owner": self._owner}
+            index_elements=["application", "topic", "partition"],
+            set_={
+                "claim": Offset.claim + 1,
+                "owner": self._owner,
+                "topic_id": sa.func.coalesce(statement.excluded.topic_id, Offset.topic_id),
+            },
         ).returning(Offset.topic, Offset.partition, Offset.next, Offset.claim)
         with self.engine.begin() as connection:
             return {(row.topic, row.partition): Position(row.next, row.claim) for row in connection.execute(statement)}

@@ -27,6 +27,7 @@ from streams.outbox import PublishFailed
 from streams.patience import PAUSES_SECONDS, Patience, reason_of
 from streams.signals import StopSignals
 from streams.store import Effect, Fenced, Partition, Position, Progress, Store
+from streams.topic_identity import IdentityWatch, TopicReplaced, read_topic_ids
 from streams.transport import App, Consumer, Part, Poll, add_agent, make_app
 from streams.turns import Turns
 from streams.watchdog import Watchdog
@@ -142,10 +143,21 @@ class Worker:
             coalesce_seconds=coalesce_seconds,
             data=data,
         )
+        self._broker = broker
+        self._topic_ids: Mapping[str, str] = {}
         for topic in topics:
             add_agent(self.app, topic, self._agent)
+        self._keep_identity_watch()
         if watchdog_seconds:
             self._keep_watchdog(broker, watchdog_seconds)
+
+    def _keep_identity_watch(self) -> None:
+        @self.app.task  # type: ignore[untyped-decorator]
+        async def watch() -> None:
+            def replaced(topic: str) -> None:
+                stop_process(EXIT_CONFIGURATION, str(TopicReplaced(topic)))
+
+            IdentityWatch(self._broker, lambda: self._topic_ids, replaced).start()
 
     def _keep_watchdog(self, broker: str, seconds: float) -> None:
         @self.app.task  # type: ignore[untyped-decorator]
@@ -166,7 +178,13 @@ class Worker:
     # The ledger: asked by the transport after every assignment
 
     def claim(self, partitions: Collection[Partition]) -> Mapping[Partition, Position]:
-        return self.store.claim(partitions)
+        ids = read_topic_ids(self._broker, {topic for topic, _ in partitions})
+        worked = self.store.topic_ids()
+        for topic in sorted(ids):
+            if worked.get(topic, {ids[topic]}) != {ids[topic]}:
+                stop_process(EXIT_CONFIGURATION, str(TopicReplaced(topic)))
+        self._topic_ids = ids
+        return self.store.claim(partitions, ids)
 
     async def settle(
         self, positions: Mapping[Partition, Position], begins: Mapping[Partition, int], ends: Mapping[Partition, int]

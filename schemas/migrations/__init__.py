@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 from schemas.errors import ExplainedError
 from schemas.wording import shown
 
-HEAD = "0005"
+HEAD = "0006"
 
 ADVISORY_LOCK = int.from_bytes(b"headstrm", signed=True)
 """The lock's number in PostgreSQL, where locks are named by 64 bits that all programs on a database share."""

@@ -50,6 +50,17 @@ def progress(first: int, end: int, claim: int, partition: int = 0) -> Progress:
 
 def test_a_first_claim_begins_without_an_offset(store: Store) -> None:
     assert store.claim([(TOPIC, 0)]) == {(TOPIC, 0): (None, 1)}
+    assert store.topic_ids() == {}
+
+
+def test_offsets_name_the_topic_that_they_are_of(store: Store, other: Store) -> None:
+    claim = store.claim([(TOPIC, 0), (TOPIC, 1)], {TOPIC: "first"})[TOPIC, 0].claim
+    store.claim([("elsewhere", 0)])
+    assert store.topic_ids() == {}  # nothing was worked, so it may as well be another
+    store.commit([progress(0, 7, claim)], lambda _: None)
+    assert store.topic_ids() == other.topic_ids() == {TOPIC: {"first"}}
+    other.claim([(TOPIC, 0)])  # by somebody to whom Kafka names none
+    assert store.topic_ids() == {TOPIC: {"first"}}
 
 
 def test_a_commit_moves_the_offset_and_writes_its_effect(store: Store) -> None:

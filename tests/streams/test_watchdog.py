@@ -85,7 +85,10 @@ class Worked:
     def worked(self, count: int) -> bool:
         if "reading 1 partitions" not in self.log():
             return False
-        return self._store.positions()[self._topic, 0].next == count
+        return self.worked_up_to() == count
+
+    def worked_up_to(self) -> int | None:
+        return self._store.positions()[self._topic, 0].next
 
     def log(self) -> str:
         return self._log.read_text()
