@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -98,6 +99,16 @@ def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping
     sync_folder(folder.parent)
     shutil.rmtree(replaced, ignore_errors=True)
     return _sha256(manifest)
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of names, types, shapes and contents: whether two runs have come to the same, to the bit."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:

@@ -141,12 +141,14 @@ class Results:
     Attributes:
         items: that some scenario may recommend.
         probes: examples in all probe sets.
+        fingerprints: of what each run of the learner had learnt at its end, by the name of its model.
     """
 
     tested: Examined
     marks: dict[str, Marks]
     items: int
     probes: int
+    fingerprints: dict[str, str]
 
 
 def evaluate(
@@ -171,6 +173,7 @@ def evaluate(
     rivals = [name for name in models if name in BASELINES]
     found: tuple[Examined, int, int] | None = None
     marks: dict[str, Marks] = {}
+    fingerprints: dict[str, str] = {}
     for student in STUDENTS:
         wanted = {student.mixed, student.neural} & set(models)
         leads = student is STUDENTS[0]
@@ -182,10 +185,11 @@ def evaluate(
         )
         classroom.run(warm_epochs, progress)
         marks |= {name: each for name, each in classroom.marks.items() if name in models}
+        fingerprints[student.mixed or student.neural or ""] = classroom.fingerprint()
         found = found or (classroom.tested(), classroom.items(), classroom.probes())
     assert found is not None
     tested, items, probes = found
-    return Results(tested, marks, items, probes)
+    return Results(tested, marks, items, probes, fingerprints)
 
 
 class _Classroom:
@@ -241,6 +245,9 @@ class _Classroom:
     def tested(self) -> Examined:
         scenario, user, cold = (np.concatenate(column) for column in zip(*self._known, strict=True))
         return Examined(scenario, user, cold, np.isin(np.arange(len(user)), list(self._disliked)))
+
+    def fingerprint(self) -> str:
+        return self._learner.fingerprint()
 
     def items(self) -> int:
         return int(self._learner.table.eligible.any(0).sum())

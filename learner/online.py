@@ -10,7 +10,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from learner.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from learner.checkpoint import Checkpoint, fingerprint, read_checkpoint, write_checkpoint
 from learner.consolidation import Consolidation
 from learner.erased import ErasedUsers, Forgotten
 from learner.exam import Exam
@@ -336,6 +336,10 @@ class OnlineLearner:
         """
         state = self._state(extra)
         return write_checkpoint(folder, state.tensors, state.facts)
+
+    def fingerprint(self) -> str:
+        """Of all that was learnt; the same log, seed and number of threads give the same one on a CPU."""
+        return fingerprint(self._state({}).tensors)
 
     def remember(self) -> Checkpoint:
         """A copy, in memory, of everything that `return_to` goes on from."""

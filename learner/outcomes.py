@@ -138,6 +138,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         held_out: events that are learnt by no model, in the probe sets of all scenarios.
         blocks: in the stress order, the scenarios, as one came after the other.
         forgetting: in the stress order, by model.
+        weights: SHA-256 of all that the learner had learnt at the end, for each seed, by the model that it was run for:
+            the same history and seed give the same one.
     """
 
     source: str
@@ -151,6 +153,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     held_out: int = 0
     blocks: list[str] = []
     forgetting: dict[str, Forgetting] = {}
+    weights: dict[str, list[str]] = {}
 
 
 def figures(

@@ -214,6 +214,7 @@ def _report(
         held_out=runs[0].probes,
         blocks=blocks,
         forgetting=kept,
+        weights={name: [run.fingerprints[name] for run in runs] for name in runs[0].fingerprints},
     )
 
 
