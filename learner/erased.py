@@ -16,7 +16,7 @@ from learner.probes import Probes
 from learner.replay import Replay, user_hash
 from schemas.records import Example
 
-REPLAY, PROBES = "replay/", "probes/"
+REPLAY, PROBES, SHARES = "replay/", "probes/", "fair_share/"
 USER = "user"
 
 
@@ -103,11 +103,13 @@ def without_user(checkpoint: Checkpoint, user_id: str) -> Checkpoint:
     probes.forget_user(user)
     kept = {name: each for name, each in tensors.items() if not name.startswith((REPLAY, PROBES))}
     kept |= {REPLAY + name: each for name, each in replay.state().items()}
+    kept[SHARES + USER] = kept[SHARES + USER].masked_fill(kept[SHARES + USER] == user, 0)
     return Checkpoint(kept | {PROBES + name: each for name, each in probes.state().items()}, checkpoint.facts)
 
 
 def _of_users(names: Iterable[str]) -> list[str]:
-    return [name for name in names if name == REPLAY + USER or (name.startswith(PROBES) and name.endswith(f".{USER}"))]
+    whole = (REPLAY + USER, SHARES + USER)
+    return [name for name in names if name in whole or (name.startswith(PROBES) and name.endswith(f".{USER}"))]
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -39,6 +39,7 @@ class Facts(msgspec.Struct, kw_only=True):
         extra: whatever was given to be kept.
         drift: what the monitor knows.
         erased: by a hash of the user, whose past must not be learnt.
+        unlisted: items that have a row because events name them, and no record yet.
     """
 
     made_for: dict[str, object]
@@ -53,6 +54,7 @@ class Facts(msgspec.Struct, kw_only=True):
     extra: dict[str, object]
     drift: MonitorState = msgspec.field(default_factory=MonitorState)
     erased: dict[str, Gone] = {}
+    unlisted: list[str] = []
 
     @classmethod
     def read(cls, facts: Mapping[str, object], present: Mapping[str, object]) -> Facts:

@@ -16,6 +16,7 @@ from learner.erased import ErasedUsers, Forgotten
 from learner.exam import Exam
 from learner.examiner import Examiner
 from learner.facts import Facts, made_for
+from learner.fair_share import FairShare
 from learner.forgetting import Forgetting
 from learner.hold_out import HoldOut, Placed
 from learner.items import ItemTable, TableFull
@@ -53,6 +54,7 @@ class OnlineLearner:
         promotion: how each scenario stands to its good version.
         versions: what is published, and what becomes of it.
         erased: users whose past is not learnt any more.
+        fair_share: passes over what one user does too much of.
         monitor: watches the signals of every scenario; who gives it exams decides whether it has any.
         learns_tower: whether trunk, heads and item vectors learn; mixer and counters always do.
         on_exam: told of each micro-batch, less what is held out of it, when it was tested and before it is learnt.
@@ -91,6 +93,8 @@ class OnlineLearner:
         self._replay = Replay(len(self._scenarios), learn.replay_rows, sizes.history, device)
         self.probes = Probes(self._scenarios, device)
         self.forgetting = Forgetting(self._scenarios)
+        self.fair_share = FairShare(len(self._scenarios), learn.user_share)
+        self._unlisted: set[str] = set()
         self._parts = Parts(
             self.table,
             shared={
@@ -99,7 +103,12 @@ class OnlineLearner:
                 "probes": self.probes,
                 "forgetting": self.forgetting,
             },
-            divided={"trainer": self._trainer, "mixer": self._mixer, "replay": self._replay},
+            divided={
+                "trainer": self._trainer,
+                "mixer": self._mixer,
+                "replay": self._replay,
+                "fair_share": self.fair_share,
+            },
         )
         self.run = Run(self._scenarios)
         self.erased = ErasedUsers()
@@ -155,6 +164,7 @@ class OnlineLearner:
             row = self._row(item_id)
             if row:
                 rows[row] = number
+        self._unlisted.difference_update(newest)
         if not rows:
             return []
         if self._texts.put(list(rows), texts[list(rows.values())].to(self._device)):
@@ -173,6 +183,7 @@ class OnlineLearner:
     def remove_item(self, item_id: str) -> bool:
         """Forget an item, also as part of others' histories and neighbours; False if it was unknown."""
         (row,) = self.table.rows([item_id])
+        self._unlisted.discard(item_id)
         if row:
             # Who reads of them only later, and of this item never, would take the row's next item for their neighbour.
             others = self.table.covisitation.naming(row)
@@ -200,6 +211,7 @@ class OnlineLearner:
     def forget_user(self, user_id: str) -> Forgotten:
         """Drop what is remembered of a user."""
         user = user_hash(user_id)
+        self.fair_share.forget_user(user)
         return Forgotten(self._replay.forget_user(user), self.probes.forget_user(user))
 
     # Learning
@@ -221,17 +233,18 @@ class OnlineLearner:
     def _learn_batch(self, scenario: int, examples: Sequence[Example]) -> None:
         """hold out → test → compare → step and remember → mix → count → move the watermarks.
 
-        A scenario whose learning is paused is tested, and that is all; with an erased user's example not even that.
+        A scenario whose learning is paused is tested, and that is all; with an erased user's example, or what is above
+        a user's fair share, not even that.
         """
         name = self._scenarios[scenario]
-        targets = [self._row(example.item_id) for example in examples]
+        targets = [self._met(example.item_id) for example in examples]
         placed: Sequence[Placed] = [
             (example, row)
             for example, row in zip(examples, targets, strict=True)
             if row and not self.erased.refuses(example, self.run.lineage)
         ]
         if self.promotion.standings[name].learning:  # what is not learnt is not forgotten either
-            placed = self.hold_out.take(scenario, placed)
+            placed = self.fair_share.take(scenario, self.hold_out.take(scenario, placed))
         if placed:
             impressions = self._settings.scenarios[name].impressions
             lessons = as_lessons(self.table, scenario, placed, self._settings.model.history, impressions)
@@ -316,6 +329,22 @@ class OnlineLearner:
         )
         self._news.weights = True
 
+    def _met(self, item_id: str) -> int:
+        """The row of an item that an event names; without a record it gets one only while few are without.
+
+        Whoever makes ids up fills that many rows and no more, and never takes the place of an item that exists.
+        """
+        row = self.table.row_of.get(item_id, 0)
+        if row:
+            return row
+        if len(self._unlisted) >= self._settings.model.unlisted_items:
+            self.run.left_out += 1
+            return 0
+        row = self._row(item_id)
+        if row:
+            self._unlisted.add(item_id)
+        return row
+
     def _row(self, item_id: str) -> int:
         try:
             return self.table.add(item_id)
@@ -361,6 +390,7 @@ class OnlineLearner:
             extra=dict(extra),
             drift=self.monitor.state,
             erased=self.erased.gone,
+            unlisted=sorted(self._unlisted),
         )
         tensors = {**self._parts.tensors(), "generator": self._generator.get_state()}
         return Checkpoint(tensors, msgspec.to_builtins(facts, str_keys=True))
@@ -387,6 +417,7 @@ class OnlineLearner:
         self._generator.set_state(checkpoint.tensors["generator"])
         self.run.load(facts)
         self.erased = ErasedUsers(facts.erased)
+        self._unlisted = set(facts.unlisted)
         self.monitor.lineage = facts.lineage
         self.monitor.load(facts.drift)
         self.versions.load(facts.standings)

@@ -216,6 +216,16 @@ class Learn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     replay_batch: Annotated[int, Meta(ge=0, description="Replayed examples beside each micro-batch.")] = 64
     replay_weight: Annotated[float, Meta(ge=0, description="Weight of the replayed loss beside the new one.")] = 0.5
     replay_rows: Annotated[PositiveInt, Meta(description="Replay rows kept per scenario.")] = 4000
+    user_share: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="Share of the newest thousand examples of a scenario that one user may have where more than a"
+            " thousand users are active, and the more the fewer they are; what is above it teaches nothing. 1 is no"
+            " limit.",
+        ),
+    ] = 0.02
     probe_rows: Annotated[
         int,
         Meta(
@@ -272,6 +282,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     covisited_candidates: Annotated[PositiveInt, Meta(description="Candidates from co-visitation.")] = 100
     popular_candidates: Annotated[PositiveInt, Meta(description="Candidates from decayed popularity.")] = 100
     items: Annotated[PositiveInt, Meta(description="Items that the tables may grow to.")] = 1_000_000
+    unlisted_items: Annotated[
+        int,
+        Meta(ge=0, description="Of these, items that events name and no record on the items topic does, at most."),
+    ] = 10_000
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

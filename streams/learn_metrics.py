@@ -55,6 +55,7 @@ class LearnMetrics:
         metrics.steps.inc(max(0, steps - self._steps))
         metrics.skipped_steps.inc(max(0, skipped - self._skipped))
         metrics.items_left_out.set(learner.run.left_out)
+        metrics.examples_over_share.set(learner.fair_share.refused)
         self._examples, self._steps, self._skipped = examples, steps, skipped
 
     def ask(self) -> None:

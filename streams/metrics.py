@@ -106,7 +106,12 @@ replay_rows = _gauge("replay_rows", "Examples that are remembered for replay.", 
 checkpoint_seconds = _histogram("checkpoint_seconds", "Seconds that a checkpoint took.", DURATIONS)
 checkpoint_failures = _counter("checkpoint_failures", "Checkpoints that could not be written.")
 checkpoint_made = _gauge("checkpoint_timestamp_seconds", "When the newest checkpoint was written; 0 before the first.")
-items_left_out = _gauge("items_left_out", "Items that got no place because the table is full.")
+examples_over_share = _gauge(
+    "examples_over_share", "Examples since the start that taught nothing because their users had done so many of late."
+)
+items_left_out = _gauge(
+    "items_left_out", "Times that an item was named and got no place: the table is full, or too many have no record."
+)
 drift_alarms = _counter("drift_alarms", "Alarms of signals.", "scenario", "signal")
 learning_paused = _gauge("learning_paused", "1 while a scenario's learning is paused.", "scenario")
 serving_restored = _gauge("serving_restored", "1 while an earlier version of a scenario is served.", "scenario")
