@@ -24,7 +24,7 @@ from schemas.control import Control, decode_control
 from schemas.decoding import Invalid
 from schemas.failpoints import failpoint
 from schemas.records import decode_example
-from schemas.reports import Erasure, dead_letter_headers
+from schemas.reports import Erasure
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams import metrics
@@ -168,10 +168,8 @@ class Learn:
             if isinstance(order, Control):
                 self.operations.perform(order)
                 continue
-            where = self._topics.control, record.partition, record.offset
             log.warning("an order cannot be taken: %s", order.message)
-            headers = [*record.headers, *dead_letter_headers(order, *where)]
-            self._dead_letters.send(self._topics.dead_letters, record.key, record.value, headers=headers)
+            self._dead_letters.put_aside(self._topics.dead_letters, record, self._topics.control, order)
             self._dead_letters.flush()
         # Only now: each order has a checkpoint of its own, which must not pass over those that are still to be obeyed.
         self.positions.control.update(after)

@@ -8,7 +8,9 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from schemas.topics import LARGEST_DEAD_LETTER_BYTES
+from schemas.decoding import Invalid
+from schemas.reports import dead_letter_headers
+from schemas.topics import LARGEST_DEAD_LETTER_BYTES, LARGEST_INPUT_BYTES
 from streams import metrics
 from streams.access import librdkafka
 
@@ -84,6 +86,18 @@ class Outbox:
                 return
             except BufferError:
                 self._producer.poll(0.1)
+
+    def put_aside(self, dead_letters: str, record: Any, source: str, invalid: Invalid) -> None:
+        """Queue a record that cannot be taken, untouched but for headers that say why, for the topic of such.
+
+        Where its own topic takes more than ours do, a record may be too large for that: then the headers go alone.
+        """
+        why = dead_letter_headers(invalid, source, record.partition, record.offset)
+        own = sum(len(name) + len(content or b"") for name, content in record.headers)
+        if len(record.key or b"") + len(record.value or b"") + own > LARGEST_INPUT_BYTES:
+            self.send(dead_letters, None, None, headers=why)
+        else:
+            self.send(dead_letters, record.key, record.value, headers=[*record.headers, *why])
 
     def flush(self) -> None:
         """Wait until every record is acknowledged.

@@ -31,7 +31,6 @@ from schemas.recommendations import (
     encode_recommendation,
 )
 from schemas.records import encode
-from schemas.reports import dead_letter_headers
 from schemas.settings import Settings
 from schemas.times import say_time
 from schemas.topics import Topics
@@ -163,7 +162,7 @@ class Serve:
                     continue
                 event = decode_event(record.value, record.timestamp / 1000, scenario, settings.events, counts)
                 if isinstance(event, Invalid):
-                    self._put_aside(record, part, event)
+                    self._outbox.put_aside(self._topics.dead_letters, record, part.topic, event)
                     counts[f"dead:{event.code}"] += 1
                 else:
                     decoded.append((part, record, event))
@@ -217,7 +216,7 @@ class Serve:
                     else decode_request(record.value, counts)
                 )
                 if isinstance(request, Invalid):
-                    self._put_aside(record, part, request)
+                    self._outbox.put_aside(self._topics.dead_letters, record, part.topic, request)
                     counts[f"dead:{request.code}"] += 1
                 else:
                     decoded.append((part, record, request))
@@ -250,11 +249,6 @@ class Serve:
     def _ours(self, scenario: str) -> tuple[str, str]:
         """How the ids of a scenario's recommendations begin: with the topic of an event of its own, or of requests."""
         return f"{self._topics.events(scenario)}:", f"{self._topics.requests}:"
-
-    def _put_aside(self, record: Any, part: Part, invalid: Invalid) -> None:
-        """To the dead letters, untouched but for headers that say why."""
-        headers = [*record.headers, *dead_letter_headers(invalid, part.topic, part.partition, record.offset)]
-        self._outbox.send(self._topics.dead_letters, record.key, record.value, headers=headers)
 
     # recommend → publish
 

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from schemas.decoding import Invalid
 from schemas.packed import TIME_BYTES
-from schemas.reports import Erasure, dead_letter_headers, decode_erasure
+from schemas.reports import Erasure, decode_erasure
 from schemas.topics import Topics
 from streams import metrics
 from streams.erasures import Erasures
@@ -64,11 +64,7 @@ class ServeErasing:
                     wishes.append((name_of(wish, record), wish))
                     tallies[part.partition, "erasures"] += 1
                     continue
-                headers = [
-                    *record.headers,
-                    *dead_letter_headers(wish, part.topic, part.partition, record.offset),
-                ]
-                self._outbox.send(self._topics.dead_letters, record.key, record.value, headers=headers)
+                self._outbox.put_aside(self._topics.dead_letters, record, part.topic, wish)
                 tallies[part.partition, f"dead:{wish.code}"] += 1
         self._outbox.flush()
         removed: Counter[str] = Counter()

@@ -200,6 +200,15 @@ class Worker:
             at[key] = begin if stored is None else max(stored, begin)
         return await asyncio.get_running_loop().run_in_executor(self.thread, self.handler.assigned, at)
 
+    def overtaken(self, at: Mapping[Partition, int]) -> NoReturn:
+        """A fresh process asks what the log holds, and says what is lost."""
+        (topic, partition), offset = next(iter(at.items()))
+        stop_process(
+            EXIT_TRY_AGAIN,
+            f"topic {topic}, partition {partition}: offset {offset}, which is read next, is not in the log any more: "
+            "starting again, which tells what is lost",
+        )
+
     def _report_lost(self, key: Partition, claim: int, stored: int, begin: int) -> None:
         topic, partition = key
         log.critical(

@@ -44,6 +44,7 @@ def named(database: str, kinds: tuple[str, ...]) -> list[Fault]:
 
 
 def test_ten_faults_on_sqlite_lose_nothing_and_count_nothing_twice(tmp_path: Path) -> None:
+    """Cases K9 (partitions added while all runs) and S21 (kill -9), among others."""
     outcome = Outcome()
     with Siege(tmp_path / "system", 7, "sqlite", outcome) as siege:
         siege.run_round(named("sqlite", ON_SQLITE), pace=PACE_SECONDS)

@@ -85,6 +85,7 @@ def test_a_list_of_names_is_bounded_and_each_an_id(field: str) -> None:
     "attributes", ['{"price": NaN}', '{"price": Infinity}', '{"price": 1e400}', '{"price": [1e999]}']
 )
 def test_an_attribute_that_is_not_finite_is_refused(attributes: str) -> None:
+    """Case E33."""
     found = decode_item(f'{{"item_id":"i","attributes":{attributes}}}'.encode(), RECEIVED, Counter())
     assert isinstance(found, Invalid)
     assert found.code in ("not-json", "wrong-type")

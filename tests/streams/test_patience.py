@@ -50,6 +50,7 @@ def engine(tmp_path: Path) -> Engine:
 def test_a_transaction_waits_for_a_lock_that_is_held_longer_than_an_attempt(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Case E34."""
     monkeypatch.setattr("streams.store.SQLITE_ATTEMPT_SECONDS", 0.1)
     patient = open_engine(f"sqlite:///{tmp_path / 'a.db'}", Patience(60))
     holder = sqlite3.connect(tmp_path / "a.db", isolation_level=None, check_same_thread=False)
@@ -67,6 +68,7 @@ def test_a_transaction_waits_for_a_lock_that_is_held_longer_than_an_attempt(
 
 
 def test_sixteen_writers_at_once_count_everything_once(engine: Engine, postgres: str) -> None:
+    """Case E34."""
     count(engine, writers=16, steps=20)
     engine.dispose()
     server = open_engine(postgres, Patience(60))
@@ -81,6 +83,7 @@ def test_sixteen_writers_at_once_count_everything_once(engine: Engine, postgres:
 
 
 def test_a_transaction_waits_for_a_server_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    """Case E34."""
     with PostgresServer() as server:
         engine = open_engine(server.url, Patience(60))
         upgrade(engine)
@@ -97,6 +100,7 @@ def test_a_transaction_waits_for_a_server_that_is_away(caplog: pytest.LogCapture
 
 
 def test_a_full_disk_commits_neither_effect_nor_offset_and_nothing_is_lost_once_there_is_space(tmp_path: Path) -> None:
+    """Case S24."""
     engine = open_engine(f"sqlite:///{tmp_path / 'a.db'}", Patience(60))
     upgrade(engine)
     store = Store(engine, "application", "owner")

@@ -43,7 +43,7 @@ def load(system: Installation) -> Iterator[list[int]]:
 
 @pytest.mark.timeout(400)
 def test_outages_are_survived_named_and_cost_no_event(kafka_folder: Path, tmp_path: Path) -> None:
-    """DESIGN §5, invariants 1 and 3."""
+    """DESIGN §5, invariants 1 and 3. Case K11."""
     with EmbeddedBroker(kafka_folder) as broker, PostgresServer() as database:
         more = {
             "HEADSTREAM_DATABASE_URL": database.url,

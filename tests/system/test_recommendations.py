@@ -70,6 +70,7 @@ def test_before_anything_is_learnt_lists_follow_the_text(shop: Installation) -> 
 
 
 def test_a_new_item_is_recommended_and_a_hidden_or_deleted_one_never_again(shop: Installation) -> None:
+    """Cases E27, and K15 of items, which a null value deletes."""
     shop.item("new", "Garden gnome with lantern", categories=["garden"], scenarios=["shop"])
     shop.flush()
     until(lambda: "new" in ids(shop.answer("shop", "cid")), "the new item is recommended")
@@ -192,6 +193,7 @@ def test_a_request_for_nobody_or_for_two_is_put_aside_with_its_reason(shop: Inst
 
 
 def test_an_event_on_an_unknown_item_counts_once_the_item_arrives(shop: Installation) -> None:
+    """Case E30."""
     shop.event("shop", "joe", "later")
     shop.flush()
     until(lambda: "later" in [e.item_id for e in shop.examples("shop")], "the event became an example")
