@@ -21,6 +21,7 @@ import faust.tables
 import faust.tables.recovery
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.errors import NoOffsetForPartitionError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -168,17 +169,22 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             raise driver.ConsumerStoppedError
         subscriptions, fetched = fetcher._subscriptions, {}
         with subscriptions.fetch_context():
-            # At most `max_records` of each partition; stock lets the first one fill the poll, again and again.
-            for partition in [each for each in fetcher._records if each in active_partitions]:
-                try:
-                    fetched.update(await fetcher.fetched_records((partition,), 0, max_records))
-                except Exception:
-                    if not fetched:
-                        raise
-                    log.warning("a fetch error on %s waits for the next poll", partition, exc_info=True)
-                    break
-            if not fetched:
-                fetched = await fetcher.fetched_records(active_partitions, timeout, max_records)
+            try:
+                # At most `max_records` of each partition; stock lets the first one fill the poll, again and again.
+                for partition in [each for each in fetcher._records if each in active_partitions]:
+                    try:
+                        fetched.update(await fetcher.fetched_records((partition,), 0, max_records))
+                    except Exception:
+                        if not fetched:
+                            raise
+                        log.warning("a fetch error on %s waits for the next poll", partition, exc_info=True)
+                        break
+                if not fetched:
+                    fetched = await fetcher.fetched_records(active_partitions, timeout, max_records)
+            except NoOffsetForPartitionError:
+                # Another member came or went while this waited: partitions are assigned anew, Kafka's group has no
+                # offset for them yet, and `seek_all`, which needs none, is still to come.
+                return {}
         # No await from here on: records and positions belong to one instant of this thread.
         polls: dict[str, Poll] = {}
         subscription = subscriptions.subscription
