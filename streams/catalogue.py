@@ -75,7 +75,8 @@ class Catalogue:
                 news.changed.pop(item, None)
                 news.deleted.append(item)
             elif not counted:
-                headers = [*record.headers, *dead_letter_headers(item, topic, record.partition, record.offset)]
+                source = topic, record.partition, record.offset, record.timestamp
+                headers = [*record.headers, *dead_letter_headers(item, *source)]
                 self._dead_letters.send(self._topics.dead_letters, record.key, record.value, headers=headers)
                 counts[f"dead:{item.code}"] += 1
             if not counted:

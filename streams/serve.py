@@ -155,6 +155,7 @@ class Serve:
     def _events(self, scenario: str, parts: Sequence[Part]) -> Outcome:
         settings, outcome = self._settings.scenarios[scenario], Outcome()
         decoded: list[tuple[Part, Any, Event]] = []
+        refused: list[tuple[Part, Any, Invalid]] = []
         for part in parts:
             counts: Counter[str] = Counter()
             for record in part.records:
@@ -163,11 +164,11 @@ class Serve:
                     continue
                 event = decode_event(record.value, record.timestamp / 1000, scenario, settings.events, counts)
                 if isinstance(event, Invalid):
-                    self._put_aside(record, part, event)
-                    counts[f"dead:{event.code}"] += 1
+                    refused.append((part, record, event))
                 else:
                     decoded.append((part, record, event))
             outcome.tally(part, counts)
+        self._put_aside(refused, outcome)
         users = self._cache.load(event.user_id for _, _, event in decoded)
         latest: dict[str, Asked] = {}
         tallies, ours = outcome.tallies[self._topics.events(scenario)], self._ours(scenario)
@@ -208,6 +209,7 @@ class Serve:
     def _requests(self, parts: Sequence[Part]) -> Outcome:
         outcome = Outcome()
         decoded: list[tuple[Part, Any, Request]] = []
+        refused: list[tuple[Part, Any, Invalid]] = []
         for part in parts:
             counts: Counter[str] = Counter()
             for record in part.records:
@@ -217,12 +219,12 @@ class Serve:
                     else decode_request(record.value, counts)
                 )
                 if isinstance(request, Invalid):
-                    self._put_aside(record, part, request)
-                    counts[f"dead:{request.code}"] += 1
+                    refused.append((part, record, request))
                 else:
                     decoded.append((part, record, request))
                     counts["requests"] += 1
             outcome.tally(part, counts)
+        self._put_aside(refused, outcome)
         users = self._cache.load(request.user_id for _, _, request in decoded if request.user_id is not None)
         for part, record, request in decoded:
             known = self._settings.scenarios.get(request.scenario)
@@ -251,10 +253,19 @@ class Serve:
         """How the ids of a scenario's recommendations begin: with the topic of an event of its own, or of requests."""
         return f"{self._topics.events(scenario)}:", f"{self._topics.requests}:"
 
-    def _put_aside(self, record: Any, part: Part, invalid: Invalid) -> None:
-        """To the dead letters, untouched but for headers that say why."""
-        headers = [*record.headers, *dead_letter_headers(invalid, part.topic, part.partition, record.offset)]
-        self._outbox.send(self._topics.dead_letters, record.key, record.value, headers=headers)
+    def _put_aside(self, refused: Sequence[tuple[Part, Any, Invalid]], outcome: Outcome) -> None:
+        """To the dead letters, untouched but for headers that say why.
+
+        What names an erased user and is older than the erasure goes nowhere: a copy would stay in Kafka for longer than
+        the receipt has said.
+        """
+        past = self.erasing.are_past([record for _, record, _ in refused])
+        for (part, record, invalid), erased in zip(refused, past, strict=True):
+            if not erased:
+                source = part.topic, part.partition, record.offset, record.timestamp
+                headers = [*record.headers, *dead_letter_headers(invalid, *source)]
+                self._outbox.send(self._topics.dead_letters, record.key, record.value, headers=headers)
+            outcome.tallies[part.topic][part.partition, "erased" if erased else f"dead:{invalid.code}"] += 1
 
     # recommend → publish
 
