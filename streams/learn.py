@@ -93,7 +93,9 @@ class Learn:
         self.positions = Positions()
         self._checkpoints = Checkpoints(settings, store, self._history, learner, self.positions)
         self.watching = Watching(settings, broker, store, learner)
-        self.erasing = LearnErasing(store, learner, self._checkpoints.folder, self._write_checkpoint)
+        self.erasing = LearnErasing(
+            store, learner, self._checkpoints.folder, lambda: self._claims(), self._write_checkpoint
+        )
 
     def follow_claims(self, claims: Callable[[], Mapping[Partition, int]]) -> None:
         """Be told where the claims are to be had under which offsets are committed."""
@@ -279,7 +281,7 @@ def run_learn(
                 await on_worker(learn.erasing.forget, name, wish)
                 while await on_worker(learn.erasing.rewrite_one, name, wish):
                     pass
-                done = await on_worker(learn.erasing.finish, name, wish)
+                done = await on_worker(learn.erasing.finish, name)
         await on_worker(learn.positions.erasures.update, dict(after))
 
     erasures = Broadcast(broker, [topics.erasures], erase)

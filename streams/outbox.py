@@ -92,7 +92,7 @@ class Outbox:
 
         Where its own topic takes more than ours do, a record may be too large for that: then the headers go alone.
         """
-        why = dead_letter_headers(invalid, source, record.partition, record.offset)
+        why = dead_letter_headers(invalid, source, record.partition, record.offset, record.timestamp)
         own = sum(len(name) + len(content or b"") for name, content in record.headers)
         if len(record.key or b"") + len(record.value or b"") + own > LARGEST_INPUT_BYTES:
             self.send(dead_letters, None, None, headers=why)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -48,6 +48,7 @@ class Receipt(msgspec.Struct, frozen=True):
         parts: when each process was through, epoch seconds; None while it is not.
         removed: how much from each place; examples are counted as they are met, so theirs may still grow.
         held: what Kafka still holds of the user, and of anybody.
+        left: what the database keeps of deleted rows, in sentences; nothing is nothing.
     """
 
     erasure_id: str
@@ -57,6 +58,7 @@ class Receipt(msgspec.Struct, frozen=True):
     parts: dict[str, float | None]
     removed: dict[str, int]
     held: list[Held]
+    left: list[str]
 
 
 def read_receipt(erasures: Erasures, erasure_id: str, held: Sequence[Held]) -> Receipt:
@@ -72,14 +74,18 @@ def read_receipt(erasures: Erasures, erasure_id: str, held: Sequence[Held]) -> R
         parts=done,
         removed={place: counts[place] for place in PLACES if place in counts},
         held=list(held),
+        left=erasures.left,
     )
 
 
-def await_receipt(erasures: Erasures, erasure_id: str, seconds: float, stop: threading.Event) -> Receipt:
-    """The receipt once it is done, or as it is when time is up or `stop` is set."""
+def await_receipt(
+    erasures: Erasures, erasure_id: str, seconds: float, stop: threading.Event, tell: Callable[[Receipt], None]
+) -> Receipt:
+    """The receipt once it is done, or as it is when time is up or `stop` is set; `tell` hears how far it is."""
     deadline = time.monotonic() + seconds
     while True:
         found = read_receipt(erasures, erasure_id, ())
+        tell(found)
         if found.status == "done" or time.monotonic() > deadline or stop.wait(POLL_SECONDS):
             return found
 

@@ -154,6 +154,7 @@ class Serve:
     def _events(self, scenario: str, parts: Sequence[Part]) -> Outcome:
         settings, outcome = self._settings.scenarios[scenario], Outcome()
         decoded: list[tuple[Part, Any, Event]] = []
+        refused: list[tuple[Part, Any, Invalid]] = []
         for part in parts:
             counts: Counter[str] = Counter()
             for record in part.records:
@@ -162,11 +163,11 @@ class Serve:
                     continue
                 event = decode_event(record.value, record.timestamp / 1000, scenario, settings.events, counts)
                 if isinstance(event, Invalid):
-                    self._outbox.put_aside(self._topics.dead_letters, record, part.topic, event)
-                    counts[f"dead:{event.code}"] += 1
+                    refused.append((part, record, event))
                 else:
                     decoded.append((part, record, event))
             outcome.tally(part, counts)
+        self._put_aside(refused, outcome)
         users = self._cache.load(event.user_id for _, _, event in decoded)
         latest: dict[str, Asked] = {}
         tallies, ours = outcome.tallies[self._topics.events(scenario)], self._ours(scenario)
@@ -207,6 +208,7 @@ class Serve:
     def _requests(self, parts: Sequence[Part]) -> Outcome:
         outcome = Outcome()
         decoded: list[tuple[Part, Any, Request]] = []
+        refused: list[tuple[Part, Any, Invalid]] = []
         for part in parts:
             counts: Counter[str] = Counter()
             for record in part.records:
@@ -216,12 +218,12 @@ class Serve:
                     else decode_request(record.value, counts)
                 )
                 if isinstance(request, Invalid):
-                    self._outbox.put_aside(self._topics.dead_letters, record, part.topic, request)
-                    counts[f"dead:{request.code}"] += 1
+                    refused.append((part, record, request))
                 else:
                     decoded.append((part, record, request))
                     counts["requests"] += 1
             outcome.tally(part, counts)
+        self._put_aside(refused, outcome)
         users = self._cache.load(request.user_id for _, _, request in decoded if request.user_id is not None)
         for part, record, request in decoded:
             known = self._settings.scenarios.get(request.scenario)
@@ -249,6 +251,18 @@ class Serve:
     def _ours(self, scenario: str) -> tuple[str, str]:
         """How the ids of a scenario's recommendations begin: with the topic of an event of its own, or of requests."""
         return f"{self._topics.events(scenario)}:", f"{self._topics.requests}:"
+
+    def _put_aside(self, refused: Sequence[tuple[Part, Any, Invalid]], outcome: Outcome) -> None:
+        """To the dead letters, untouched but for headers that say why.
+
+        What names an erased user and is older than the erasure goes nowhere: a copy would stay in Kafka for longer than
+        the receipt has said.
+        """
+        past = self.erasing.are_past([record for _, record, _ in refused])
+        for (part, record, invalid), erased in zip(refused, past, strict=True):
+            if not erased:
+                self._outbox.put_aside(self._topics.dead_letters, record, part.topic, invalid)
+            outcome.tallies[part.topic][part.partition, "erased" if erased else f"dead:{invalid.code}"] += 1
 
     # recommend → publish
 

@@ -21,7 +21,7 @@ import faust.tables
 import faust.tables.recovery
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
-from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -176,6 +176,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                 fetched = await self._fetched(fetcher, active_partitions, timeout, max_records)
             except OffsetOutOfRangeError as error:
                 self.consumer.app.ledger.overtaken({tuple(tp): offset for tp, offset in error.args[0].items()})
+            except NoOffsetForPartitionError:
+                # Another member came or went while this waited: partitions are assigned anew, Kafka's group has no
+                # offset for them yet, and `seek_all`, which needs none, is still to come.
+                return {}
         # No await from here on: records and positions belong to one instant of this thread.
         polls: dict[str, Poll] = {}
         subscription = subscriptions.subscription
