@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from schemas.decoding import Invalid
 from schemas.reports import dead_letter_headers
 from schemas.topics import LARGEST_DEAD_LETTER_BYTES, LARGEST_INPUT_BYTES
 from streams import metrics
 from streams.access import librdkafka
-
-log = logging.getLogger(__name__)
+from streams.outage import Outage
 
 ANY_PARTITION = -1
 """librdkafka chooses by the key."""
+PATIENCE_SECONDS = 300.0
+"""For which Kafka may be away: records, and the transaction that they are in, are still the same when it is back."""
+LOOK_SECONDS = 2.0
+"""How often it is looked whether Kafka takes anything of what is waited for."""
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -37,9 +40,17 @@ class Outbox:
     failed batch is a prefix of it, so a reader that keeps the highest source offset seen may drop repeats safely.
     """
 
-    def __init__(self, broker: str, *, timeout: float = 30.0, transactional_id: str | None = None) -> None:
+    def __init__(self, broker: str, *, timeout: float = PATIENCE_SECONDS, transactional_id: str | None = None) -> None:
+        """Connect.
+
+        Args:
+            timeout: seconds that Kafka may take for what is flushed, or for a whole transaction.
+            transactional_id: whoever connects with it later fences this one off.
+        """
         self._timeout = timeout
         self._failure: KafkaError | None = None
+        self._outage = Outage("Kafka", timeout)
+        self._reason = "it does not answer"
         self.end_offsets: dict[tuple[str, int], int] = {}
         settings: dict[str, Any] = {
             **librdkafka(broker),
@@ -62,6 +73,7 @@ class Outbox:
             settings["delivery.report.only.error"] = True
         else:
             settings["transactional.id"] = transactional_id
+            settings["transaction.timeout.ms"] = int(timeout * 1000)
         self._producer = Producer(settings)
         self._transactional = transactional_id is not None
         if self._transactional:
@@ -105,16 +117,25 @@ class Outbox:
         Raises:
             PublishFailed: at least one was not; none of the batch may be committed.
         """
-        try:
-            left = self._producer.flush(self._timeout + 1)
-        except SystemError as error:
-            # confluent-kafka 2.16 raises this, and says no more, where a producer has been fenced off.
-            raise PublishFailed("the producer has failed for good; another one may have taken its place") from error
+        deadline, before = time.monotonic() + self._timeout + 1, len(self._producer) + 1
+        while left := self._flush(min(LOOK_SECONDS, max(0.0, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
+                raise PublishFailed(f"{left} records unacknowledged after {self._timeout:.0f} s")
+            if left >= before:
+                self._outage.goes_on(self._reason)
+            before = left
         failure, self._failure = self._failure, None
         if failure is not None:
             raise PublishFailed(failure.str())
-        if left:
-            raise PublishFailed(f"{left} records unacknowledged after {self._timeout:.0f} s")
+        self._outage.is_over()
+
+    def _flush(self, seconds: float) -> int:
+        """Wait so long at most; returns how much is left."""
+        try:
+            return self._producer.flush(seconds)
+        except SystemError as error:
+            # confluent-kafka 2.16 raises this, and says no more, where a producer has been fenced off.
+            raise PublishFailed("the producer has failed for good; another one may have taken its place") from error
 
     def begin(self) -> None:
         """Open a Kafka transaction: readers see all that follows, or nothing."""
@@ -122,7 +143,17 @@ class Outbox:
 
     def commit(self) -> None:
         """Close the transaction; raises `KafkaException` if another producer of this id has fenced this one."""
-        self._producer.commit_transaction(self._timeout)
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                self._producer.commit_transaction(LOOK_SECONDS)
+                break
+            except KafkaException as failure:
+                # Not within the time that was given: the same call goes on with the same commit.
+                if not failure.args[0].retriable() or time.monotonic() >= deadline:
+                    raise
+                self._outage.goes_on(self._reason)
+        self._outage.is_over()
 
     def close(self) -> None:
         self._producer.flush(2)
@@ -139,5 +170,5 @@ class Outbox:
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self._failure = error
-        log.warning("Kafka producer: %s", error.str())
+        self._reason = error.str()
         metrics.outbox_errors.inc()

@@ -56,8 +56,6 @@ log = logging.getLogger(__name__)
 REPORT_SECONDS = 2.0
 TURN_SECONDS = 0.06
 """For which one topic is worked before the others have their turn, however many of its records wait."""
-BROKER_PATIENCE_SECONDS = 300.0
-"""For which a batch waits for Kafka to take what it publishes, before the process ends to be started anew."""
 ERASURE_SECONDS = 1.0
 """How often SERVE looks whether somebody was erased elsewhere, and clears the database's files of who was."""
 
@@ -354,7 +352,7 @@ def run_serve(
     torch.set_num_threads(1)
     topics = Topics(settings)
     following = Following(settings, broker)
-    serve = Serve(settings, store, Outbox(broker, timeout=BROKER_PATIENCE_SECONDS), following.mirror)
+    serve = Serve(settings, store, Outbox(broker), following.mirror)
     worker = Worker(
         f"{settings.kafka.prefix}serve",
         broker=broker,
