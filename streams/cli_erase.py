@@ -71,7 +71,16 @@ def erase(
     try:
         upgrade(engine)
         with stopping() as stop, errors.status(f"erasure {erasure_id}") as line:
-            tell = lambda receipt: line.update(_progress(receipt))  # noqa: E731
+            said = ""
+
+            def tell(receipt: Receipt) -> None:
+                nonlocal said
+                news = _progress(receipt)
+                line.update(news)
+                if news != said and not errors.is_terminal:  # there the line that changes is not to be seen
+                    errors.print(news, soft_wrap=True)
+                said = news
+
             found = await_receipt(Erasures(engine), erasure_id, timeout, stop, tell)
     finally:
         engine.dispose()

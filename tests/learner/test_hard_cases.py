@@ -141,7 +141,7 @@ def test_an_id_never_seen_is_nobody_else(never_seen: str) -> None:
     cold = top(learner, [], [], START + 100)
     assert top(learner, [never_seen], [], START + 100) == cold
     assert top(learner, [], [never_seen], START + 100) == cold
-    assert top(learner, ["item-3", never_seen], [], START + 100) == top(learner, ["item-3"], [], START + 100)
+    assert top(learner, [never_seen, "item-3"], [], START + 100) == top(learner, ["item-3"], [], START + 100)
 
 
 def test_an_item_whose_text_changes_keeps_what_was_learnt_of_it() -> None:

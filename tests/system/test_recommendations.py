@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -114,6 +115,24 @@ def test_what_the_user_acted_on_does_not_come_back_until_nothing_is_left(shop: I
         )
     assert len(shown) == 12
     assert ids(shop.answer("shop", "fay")) == []
+
+
+def test_what_was_acted_on_does_not_come_back_from_another_serve(shop: Installation) -> None:
+    """Case E29: two SERVEs know the user, and the events come through both."""
+    shop.start("serve", "second serve")
+    until(lambda: re.search(r"reading [1-9]\d* partitions", shop.log("second serve")), "it has partitions")
+    acted: set[str] = set()
+    for turn in range(5):
+        found = ids(shop.answer("shop", "joy", k=2))
+        assert len(found) == 2 and acted.isdisjoint(found)
+        before = shop.scenarios()["shop"]["events"]
+        for number, item in enumerate(found):
+            body = {"user_id": "joy", "item_id": item, "event": "view"}
+            shop.send(shop.topics.events("shop"), body, partition=(turn + 2 * number) % shop.settings.kafka.partitions)
+        shop.flush()
+        acted.update(found)
+        until(lambda before=before: shop.scenarios()["shop"]["events"] == before + 2, "both events are applied")
+    assert shop.stop("second serve") == 0
 
 
 def test_exclusions_and_categories_are_kept_to_the_letter(shop: Installation) -> None:
