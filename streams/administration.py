@@ -94,18 +94,6 @@ def begin_offsets(broker: str, topics: Sequence[str], timeout: float = TIMEOUT_S
     return _offsets(broker, topics, OffsetSpec.EARLIEST, timeout)
 
 
-def topic_ids(broker: str, topics: Sequence[str], timeout: float = TIMEOUT_SECONDS) -> dict[str, str]:
-    """The cluster's own id of each topic, another one after it was deleted and made anew.
-
-    A topic that does not exist has no entry, nor has any on a cluster older than Kafka 2.8, which knows no ids.
-
-    Raises:
-        BrokerUnreachable: as for `ensure_topics`.
-    """
-    with _cluster(broker, timeout) as cluster:
-        return cluster.ids(topics)
-
-
 def _missing(topics: Sequence[Topic], found: dict[str, int]) -> list[Topic]:
     for topic in topics:
         if found.get(topic.name, topic.partitions) != topic.partitions:
@@ -174,12 +162,6 @@ class _Cluster:
         """How many partitions each of these topics has; those that do not exist are left out."""
         found = self._settled(lambda: self._client.describe_topics(list(names)))
         return {topic["name"]: len(topic["partitions"]) for topic in found if topic["partitions"]}
-
-    def ids(self, names: Sequence[str]) -> dict[str, str]:
-        """The id of each of these topics that has one."""
-        found = self._settled(lambda: self._client.describe_topics(list(names)))
-        ids = {topic["name"]: str(topic.get("topic_id") or "") for topic in found if topic["partitions"]}
-        return {name: topic_id for name, topic_id in ids.items() if topic_id.strip("0-")}
 
     def create(self, topics: Sequence[Topic], replication: int) -> list[str]:
         """Create these topics; one that another process created meanwhile is left to it."""
