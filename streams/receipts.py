@@ -9,15 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
 from schemas.decoding import Refused, parse_id
 from schemas.reports import PLACES
 from schemas.topics import UNKNOWN_SCENARIO, Topics
-from streams.access import librdkafka
+from streams.access import access_to, librdkafka
 from streams.administration import BrokerUnreachable
 from streams.erasures import PARTS, Erased, Erasures
+from streams.rights import Right, RightsMissing
 
 POLL_SECONDS = 0.2
 ADMIN_SECONDS = 10.0
@@ -95,6 +96,7 @@ def held_by_kafka(broker: str, topics: Topics, now: float) -> list[Held]:
 
     Raises:
         BrokerUnreachable: it does not say.
+        RightsMissing: it does not say so to us.
     """
     scenarios = topics.scenarios
     names = [
@@ -112,6 +114,10 @@ def held_by_kafka(broker: str, topics: Topics, now: float) -> list[Held]:
         asked = admin.describe_configs(resources, request_timeout=ADMIN_SECONDS)
         return [_held(each.name, asked[each].result(ADMIN_SECONDS), now) for each in resources]
     except KafkaException as failure:
+        if failure.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise RightsMissing(
+                access_to(broker).user, [Right("DescribeConfigs", "topic", each) for each in names]
+            ) from None
         raise BrokerUnreachable(broker, failure.args[0].str()) from None
 
 
