@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from schemas.topics import LARGEST_DEAD_LETTER_BYTES
 from streams import metrics
@@ -74,7 +74,11 @@ class Outbox:
         partition: int = ANY_PARTITION,
         headers: Headers | None = None,
     ) -> None:
-        """Queue a record; it counts as sent only when `flush` has returned."""
+        """Queue a record; it counts as sent only when `flush` has returned.
+
+        Raises:
+            PublishFailed: it will not be taken, such as for want of a right.
+        """
         while True:
             try:
                 if headers:
@@ -84,6 +88,8 @@ class Outbox:
                 return
             except BufferError:
                 self._producer.poll(0.1)
+            except KafkaException as error:
+                raise PublishFailed(f"{error.args[0].str()} ({topic})") from error
 
     def flush(self) -> None:
         """Wait until every record is acknowledged.
