@@ -102,6 +102,13 @@ class Client:
                 return
             except BufferError:
                 self._producer.poll(0.1)
+            except KafkaException as failure:
+                # Such as for want of a right, which may be known before the record is queued.
+                self._undelivered += 1
+                log.warning("Kafka did not take a record of %s: %s", topic, failure.args[0].str())
+                if delivered is not None:
+                    delivered(None)
+                return
 
     def flush(self) -> None:
         """Wait until everything that was sent is acknowledged.

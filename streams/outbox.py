@@ -88,7 +88,11 @@ class Outbox:
         partition: int = ANY_PARTITION,
         headers: Headers | None = None,
     ) -> None:
-        """Queue a record; it counts as sent only when `flush` has returned."""
+        """Queue a record; it counts as sent only when `flush` has returned.
+
+        Raises:
+            PublishFailed: it will not be taken, such as for want of a right.
+        """
         while True:
             try:
                 if headers:
@@ -98,6 +102,8 @@ class Outbox:
                 return
             except BufferError:
                 self._producer.poll(0.1)
+            except KafkaException as error:
+                raise PublishFailed(f"{error.args[0].str()} ({topic})") from error
 
     def put_aside(self, dead_letters: str, record: Any, source: str, invalid: Invalid) -> None:
         """Queue a record that cannot be taken, untouched but for headers that say why, for the topic of such.

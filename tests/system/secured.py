@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,14 +99,14 @@ class Secured(NamedTuple):
         given = {"username": "", "password": "", "certificate_file": ""} | self.settings(way, user)
         return {f"HEADSTREAM_KAFKA_{key.upper()}": value for key, value in given.items()}
 
-    def grant(self, user: str, rights: Iterable[Right]) -> None:
-        bindings = [AclBinding(*_named(user, right)) for right in rights]
-        for done in AdminClient({"bootstrap.servers": self.open}).create_acls(bindings).values() if bindings else ():
+    def grant(self, user: str, rights: Sequence[Right]) -> None:
+        client = AdminClient({"bootstrap.servers": self.open})
+        for done in client.create_acls([AclBinding(*_named(user, right)) for right in rights]).values():
             done.result(30)
 
-    def withdraw(self, user: str, rights: Iterable[Right]) -> None:
-        bindings = [AclBindingFilter(*_named(user, right)) for right in rights]
-        for done in AdminClient({"bootstrap.servers": self.open}).delete_acls(bindings).values() if bindings else ():
+    def withdraw(self, user: str, rights: Sequence[Right]) -> None:
+        client = AdminClient({"bootstrap.servers": self.open})
+        for done in client.delete_acls([AclBindingFilter(*_named(user, right)) for right in rights]).values():
             assert len(done.result(30)) == 1
 
     def asked(self) -> set[tuple[str, bool, Right]]:
