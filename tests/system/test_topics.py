@@ -87,7 +87,12 @@ def test_no_key_stops_anything_not_even_at_the_next_start(system: Installation) 
         system.start(name)
     system.event("news", "odd-keys", "i2", "view")
     system.flush()
-    until(lambda: system.scenarios()["news"]["events"] == before + len(KEYS) + 1, "all are counted after a new start")
+
+    def counted() -> bool:
+        news = system.scenarios()["news"]
+        return news["events"] == news["examples"] == before + len(KEYS) + 1
+
+    until(counted, "all are counted and learnt after a new start")
     assert "odd-item" in {item.item_id for item in system.answer("news", "nobody", k=100).items}
     assert "Traceback" not in system.log("serve") + system.log("learn")
     # Last of this file: what a test has started must have ended with it.
