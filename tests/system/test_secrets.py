@@ -140,7 +140,7 @@ def test_what_is_wrong_with_the_settings_is_said_without_the_secrets_beside_it(
         f'[kafka]\npassword = ["{PASSWORD}"]\n',
         f'[kafka]\npassword = "{PASSWORD}\n',
         f'[database]\nurl = "postgresql+psycopg://me:{DATABASE}@h/x"\npatience_seconds = -1\n',
-        f'[gateway]\ntoken = "{TOKEN}"\nport = "{TOKEN}"\n',
+        f'[gateway]\ntoken = "{TOKEN}"\nport = -1\n',
     ],
 )
 def test_a_file_of_settings_that_is_wrong_is_not_shown(tmp_path: Path, settings: str) -> None:
