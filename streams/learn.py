@@ -371,7 +371,7 @@ def run_learn(
     async def save() -> None:
         await every(settings.learn.checkpoint_seconds, checkpoint)
 
-    worker.run(stops, before_exit=checkpoint)
+    worker.run(stops, checkpoint, settings.stop_seconds)
 
 
 def _avalanche() -> MakeStrategy:

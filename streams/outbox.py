@@ -19,6 +19,8 @@ ANY_PARTITION = -1
 """librdkafka chooses by the key."""
 PATIENCE_SECONDS = 300.0
 """For which Kafka may be away: records, and the transaction that they are in, are still the same when it is back."""
+CONNECT_SECONDS = 30.0
+"""For which an older producer of the same id is waited for to be fenced off."""
 LOOK_SECONDS = 2.0
 """How often it is looked whether Kafka takes anything of what is waited for."""
 
@@ -77,7 +79,7 @@ class Outbox:
         self._producer = Producer(settings)
         self._transactional = transactional_id is not None
         if self._transactional:
-            self._producer.init_transactions(timeout)
+            self._producer.init_transactions(CONNECT_SECONDS)
 
     def send(
         self,

@@ -415,4 +415,4 @@ def run_serve(
     async def keep_snapshots() -> None:
         await following.keep_snapshots()
 
-    worker.run(stops, before_exit=following.write_last)
+    worker.run(stops, following.write_last, settings.stop_seconds)

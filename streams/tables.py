@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import IO, Any, AnyStr
 
 import msgspec
-import pyarrow
-import pyarrow.parquet
 
 from schemas.decoding import Invalid
 from schemas.errors import ExplainedError
@@ -83,7 +81,7 @@ def table(path: Path) -> Rows:
         raise UnknownFormat(path)
     try:
         yield from read(path)
-    except (OSError, EOFError, zlib.error, pyarrow.ArrowException, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise SourceDamaged(path, str(error)) from error
 
 
@@ -209,11 +207,21 @@ def delimited(
 
 
 def _parquet(path: Path) -> Rows:
+    # Not at the top: it starts threads, which would hear the stop signals of processes that read no table.
+    import pyarrow.parquet
+
+    try:
+        yield from _parquet_rows(path, pyarrow.parquet.ParquetFile)
+    except pyarrow.ArrowException as error:
+        raise SourceDamaged(path, str(error)) from error
+
+
+def _parquet_rows(path: Path, open_parquet: Callable[[IO[bytes]], Any]) -> Rows:
     with _open(path) as stream:
         # Parquet is read from its end, so what is compressed as a whole must be in memory as a whole.
         source = io.BytesIO(_unpacked(path, stream)) if path.name.lower().endswith(".gz") else stream
         number = 0
-        for batch in pyarrow.parquet.ParquetFile(source).iter_batches(10_000):
+        for batch in open_parquet(source).iter_batches(10_000):
             names = tuple(batch.schema.names)
             for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 number += 1
