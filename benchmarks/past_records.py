@@ -69,7 +69,9 @@ def publish_records(broker: str, settings: Settings, now: float, scenarios: Sequ
                 )
         for scenario in scenarios[:2]:
             for offset, (invalid, value) in enumerate(_letters(scenario)):
-                headers = dead_letter_headers(invalid, topics.events(scenario), offset % 4, 8_000 + offset)
+                headers = dead_letter_headers(
+                    invalid, topics.events(scenario), offset % 4, 8_000 + offset, round(now * 1000)
+                )
                 outbox.send(topics.dead_letters, b"u-7", value, headers=headers)
         outbox.flush()
     finally:

@@ -81,6 +81,7 @@ class Promotion:
     Attributes:
         good: the good versions.
         standings: by scenario, in the order of their numbers.
+        rollbacks: of any scenario since the process began.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Promotion:
         self._trainer = trainer
         self._replay = replay
         self._parts = parts
+        self.rollbacks = 0
         self.load({})
 
     def load(self, standings: Mapping[str, Standing]) -> None:
@@ -244,6 +246,7 @@ class Promotion:
         known = self._known_to(then)
         own = table.own(number)
         own = own[torch.isin(own, known)]
+        self.rollbacks += 1
         # 1. what learns, 2. the items, 3. what was remembered of items that are gone, 4. what is served meanwhile.
         self._parts.take_scenario(tensors, earlier.there, number)
         shifts = self._texts.shifts(own, tensors)

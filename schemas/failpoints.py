@@ -31,6 +31,11 @@ Failpoint = Literal[
     "checkpoint.write",  # some files of a checkpoint are on disk
     "checkpoint.written",  # the checkpoint is whole; the database does not point at it
     "checkpoint.committed",  # the database points at it; older ones are still there
+    "erasure.commit",  # SERVE: within the SQL transaction, after the user's row is gone
+    "erasure.committed",  # SERVE: SQL holds the user no more; its file does
+    "erasure.forgotten",  # LEARN: memory and the newest checkpoint are without the user; older ones are not
+    "erasure.written",  # LEARN: a kept checkpoint is on disk without the user; the database points at the old one
+    "erasure.moved",  # LEARN: the database points at the new one; the old one is still there
     "index.compact",  # what an index held is put aside, and what takes its place is not there
     "snapshot.write",  # a part of SERVE's snapshot is on disk
 ]

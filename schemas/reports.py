@@ -109,12 +109,19 @@ def decode_erasure(value: bytes, received: float, counts: Counter[str]) -> Erasu
         return refused.invalid
 
 
-def dead_letter_headers(invalid: Invalid, topic: str, partition: int, offset: int) -> list[tuple[str, bytes]]:
-    """What is added to the untouched key, value and headers of a record that could not be taken."""
+def dead_letter_headers(
+    invalid: Invalid, topic: str, partition: int, offset: int, timestamp: int
+) -> list[tuple[str, bytes]]:
+    """What is added to the untouched key, value and headers of a record that could not be taken.
+
+    Args:
+        timestamp: of the record, milliseconds since the epoch.
+    """
     return [
         ("error.code", invalid.code.encode()),
         ("error.message", f"{invalid.message} (topic {topic}, partition {partition}, offset {offset})".encode()),
         ("source.topic", topic.encode()),
         ("source.partition", str(partition).encode()),
         ("source.offset", str(offset).encode()),
+        ("source.timestamp", str(timestamp).encode()),
     ]

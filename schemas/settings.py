@@ -416,6 +416,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     data: Annotated[str, Meta(description="Folder for the embedded Kafka, the database, checkpoints and logs.")] = (
         ".headstream"
     )
+    stop_seconds: Annotated[
+        Seconds,
+        Meta(
+            description="Seconds that a process may take to stop; then it writes all stacks to its log and ends with"
+            " code 75."
+        ),
+    ] = 8.0
     kafka: Kafka = Kafka()
     database: Database = Database()
     serve: Serve = Serve()

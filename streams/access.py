@@ -50,6 +50,13 @@ class Access:
     def sasl(self) -> bool:
         return self.protocol.startswith("SASL_")
 
+    @property
+    def user(self) -> str:
+        """Who we are at the cluster, as far as we know it; empty for who comes without a name."""
+        if self.sasl:
+            return f'user "{self.username}" (kafka.username)'
+        return "the owner of kafka.certificate_file" if self.certificate_file else ""
+
 
 PLAINTEXT = Access()
 

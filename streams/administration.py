@@ -5,23 +5,41 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
-from kafka.errors import InvalidReplicationFactorError, KafkaError, NoError, TopicAlreadyExistsError, for_code
+from kafka.errors import (
+    GroupAuthorizationFailedError,
+    InvalidReplicationFactorError,
+    KafkaError,
+    NoError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailedError,
+    TransactionalIdNotFoundError,
+    for_code,
+)
 from kafka.protocol.consumer import OffsetSpec
 
 from schemas.errors import ExplainedError
 from schemas.topics import Topic
 from streams.access import access_to, kafka_python
 from streams.handshake import AccessRefused, Address, BrokerUnreachable, advertised_addresses, connect_failure
+from streams.rights import Right, RightsMissing
 
 __all__ = ["Address", "BrokerUnreachable", "advertised_addresses"]
 
 TIMEOUT_SECONDS = 30.0
 RETRY_SECONDS = 0.1
 REQUEST_MILLISECONDS = 10_000
+
+# What a cluster answers about one resource, whatever state it is in itself.
+NOT_OF_THE_CLUSTER = (
+    GroupAuthorizationFailedError,
+    TransactionalIdAuthorizationFailedError,
+    TransactionalIdNotFoundError,
+)
 
 Answer = TypeVar("Answer")
 
@@ -67,6 +85,7 @@ def ensure_topics(
         BrokerUnreachable: no broker answered in time, or only at addresses that cannot be reached from here.
         PartitionsMismatch: a topic exists with more or fewer partitions; nothing was created if it existed before.
         TopicRefused: the cluster does not create one, such as for want of brokers to replicate to.
+        RightsMissing: we may not see one, or not create one that is missing.
     """
     with _cluster(broker, timeout) as cluster:
         missing = _missing(topics, cluster.partitions([topic.name for topic in topics]))
@@ -74,6 +93,33 @@ def ensure_topics(
         cluster.wait_for(topics)
         _missing(topics, cluster.partitions([topic.name for topic in topics]))
         return created
+
+
+def check_rights(broker: str, rights: Sequence[Right], topics: Sequence[str], timeout: float = TIMEOUT_SECONDS) -> None:
+    """Ask the cluster whether we may do what we are about to do; one without ACLs allows everything.
+
+    Who comes without a name has what everybody has, and is not asked about.
+
+    Args:
+        rights: what is needed.
+        topics: all that exist of those that the names with "*" in `rights` may mean.
+
+    Raises:
+        RightsMissing: names each right that is missing.
+        BrokerUnreachable: as for `ensure_topics`.
+    """
+    if not access_to(broker).user:
+        return
+    with _cluster(broker, timeout) as cluster:
+        allowed, missing = cluster.allowed_on_topics(topics), []
+        for right in rights:
+            if right.kind == "topic":
+                covered = [topic for topic in topics if right.covers(topic) and topic in allowed]
+                missing += [right._replace(name=each) for each in covered if right.operation not in allowed[each]]
+            elif not (cluster.allows_on_group if right.kind == "group" else cluster.allows_transactions)(right):
+                missing.append(right)
+    if missing:
+        raise RightsMissing(access_to(broker).user, missing)
 
 
 def end_offsets(broker: str, topics: Sequence[str], timeout: float = TIMEOUT_SECONDS) -> dict[tuple[str, int], int]:
@@ -92,18 +138,6 @@ def begin_offsets(broker: str, topics: Sequence[str], timeout: float = TIMEOUT_S
         BrokerUnreachable: as for `ensure_topics`.
     """
     return _offsets(broker, topics, OffsetSpec.EARLIEST, timeout)
-
-
-def topic_ids(broker: str, topics: Sequence[str], timeout: float = TIMEOUT_SECONDS) -> dict[str, str]:
-    """The cluster's own id of each topic, another one after it was deleted and made anew.
-
-    A topic that does not exist has no entry, nor has any on a cluster older than Kafka 2.8, which knows no ids.
-
-    Raises:
-        BrokerUnreachable: as for `ensure_topics`.
-    """
-    with _cluster(broker, timeout) as cluster:
-        return cluster.ids(topics)
 
 
 def _missing(topics: Sequence[Topic], found: dict[str, int]) -> list[Topic]:
@@ -170,16 +204,46 @@ class _Cluster:
         self._broker = broker
         self._deadline = deadline
 
+    def _describe(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._settled(lambda: self._client.describe_topics(list(names)))
+        unseen = [each["name"] for each in found if for_code(each["error_code"]) is TopicAuthorizationFailedError]
+        if unseen:
+            self._lack([Right("Describe", "topic", name) for name in unseen])
+        return found
+
+    def _lack(self, missing: Sequence[Right]) -> NoReturn:
+        raise RightsMissing(access_to(self._broker).user or "who comes without a name", missing)
+
+    def allowed_on_topics(self, names: Sequence[str]) -> dict[str, set[str]]:
+        """The operations that are allowed on each of these topics, where the cluster says so (from Kafka 2.3 on)."""
+        return {
+            topic["name"]: {_spelt(each) for each in topic["authorized_operations"]}
+            for topic in self._describe(names)
+            if topic["authorized_operations"]
+        }
+
+    def allows_on_group(self, right: Right) -> bool:
+        name = right.name.removesuffix("*")
+        try:
+            group = self._settled(lambda: self._client.describe_groups([name]))[name]
+        except GroupAuthorizationFailedError:
+            return False
+        return not group["authorized_operations"] or right.operation in map(_spelt, group["authorized_operations"])
+
+    def allows_transactions(self, right: Right) -> bool:
+        """As far as the cluster says: it tells only who may not even describe them."""
+        try:
+            self._settled(lambda: self._client.describe_transactions([right.name]))
+        except TransactionalIdNotFoundError:
+            return True
+        except TransactionalIdAuthorizationFailedError:
+            return False
+        return True
+
     def partitions(self, names: Sequence[str]) -> dict[str, int]:
         """How many partitions each of these topics has; those that do not exist are left out."""
-        found = self._settled(lambda: self._client.describe_topics(list(names)))
+        found = self._describe(names)
         return {topic["name"]: len(topic["partitions"]) for topic in found if topic["partitions"]}
-
-    def ids(self, names: Sequence[str]) -> dict[str, str]:
-        """The id of each of these topics that has one."""
-        found = self._settled(lambda: self._client.describe_topics(list(names)))
-        ids = {topic["name"]: str(topic.get("topic_id") or "") for topic in found if topic["partitions"]}
-        return {name: topic_id for name, topic_id in ids.items() if topic_id.strip("0-")}
 
     def create(self, topics: Sequence[Topic], replication: int) -> list[str]:
         """Create these topics; one that another process created meanwhile is left to it."""
@@ -199,6 +263,8 @@ class _Cluster:
                 if error in (NoError, TopicAlreadyExistsError):
                     created += [name] if error is NoError else []
                     del wanted[name]
+                elif error is TopicAuthorizationFailedError:
+                    self._lack([Right("Create", "topic", each) for each in wanted])
                 # A cluster that is starting counts too few brokers for a moment.
                 elif time.monotonic() > self._deadline or not (
                     error.retriable or error is InvalidReplicationFactorError
@@ -225,7 +291,14 @@ class _Cluster:
         while True:
             try:
                 return request()
+            except NOT_OF_THE_CLUSTER:
+                raise
             except KafkaError as error:
                 if not error.retriable or time.monotonic() > self._deadline:
                     raise BrokerUnreachable(self._broker, f"{type(error).__name__}: {error}") from error
             time.sleep(RETRY_SECONDS)
+
+
+def _spelt(operation: str) -> str:
+    """DESCRIBE_CONFIGS as Kafka's tools write it."""
+    return operation.title().replace("_", "")

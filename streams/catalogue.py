@@ -14,7 +14,6 @@ from learner.encoder import TextEncoder
 from learner.online import OnlineLearner
 from schemas.decoding import Invalid
 from schemas.items import Item, decode_item, decode_item_key
-from schemas.reports import dead_letter_headers
 from schemas.topics import Topics
 from streams import metrics
 from streams.outbox import Outbox
@@ -75,8 +74,7 @@ class Catalogue:
                 news.changed.pop(item, None)
                 news.deleted.append(item)
             elif not counted:
-                headers = [*record.headers, *dead_letter_headers(item, topic, record.partition, record.offset)]
-                self._dead_letters.send(self._topics.dead_letters, record.key, record.value, headers=headers)
+                self._dead_letters.put_aside(self._topics.dead_letters, record, topic, item)
                 counts[f"dead:{item.code}"] += 1
             if not counted:
                 tallies.update({(record.partition, code): count for code, count in counts.items()})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ class Checkpoints:
         began, present = time.perf_counter(), self._present()
         newest = self._store.checkpoints()
         number = newest[0].number + 1 if newest else 1
-        folder = self.folder / f"{number:08d}"
+        folder = new_folder(self.folder, number)
         done = {key: self._positions.examples[key] for key in claims}
         covered = {
             "examples": _listed(done),
@@ -137,7 +138,7 @@ class Checkpoints:
         failpoint("checkpoint.committed")
         self.durable, self._written = done, present
         metrics.checkpoint_seconds.observe(time.perf_counter() - began)
-        self._tidy()
+        self.tidy(claims)
         return done
 
     def _present(self) -> tuple[int, Mapping[Partition, int]]:
@@ -157,24 +158,36 @@ class Checkpoints:
             "note": standing.reason,
         }
 
-    def _tidy(self) -> None:
-        """Drop versions that there are too many of, and checkpoints that nothing needs any more."""
+    def tidy(self, claims: Mapping[Partition, int]) -> None:
+        """Drop versions that there are too many of, and checkpoints that nothing needs any more.
+
+        So are folders of no later number that the database does not name: of a process that ended as it wrote.
+
+        Raises:
+            Fenced: another process makes the checkpoints now.
+        """
         kept = self._history.versions()
         standings, dropped = self._learner.promotion.standings, []
         for name in {each.scenario for each in kept}:
             of_it = [each for each in kept if each.scenario == name]
             needed = [each for each in (standings[name].good,) if each is not None] if name in standings else []
             dropped += to_drop(of_it, time.time(), self._versions_kept, needed)
-        if dropped:
-            gone = [(each.scenario, each.version) for each in dropped]
-            with self._store.engine.begin() as connection:
+        gone = [(each.scenario, each.version) for each in dropped]
+        needed_for_versions = {each.checkpoint for each in kept if (each.scenario, each.version) not in set(gone)}
+        named: set[str] = set()
+        with self._store.holding(claims) as connection:
+            if gone:
                 self._history.forget_versions(gone, connection)
-            kept = [each for each in kept if (each.scenario, each.version) not in set(gone)]
-        needed_for_versions = {each.checkpoint for each in kept}
-        for old in self._store.checkpoints()[self._kept :]:
-            if old.number not in needed_for_versions:
-                self._store.forget_checkpoint(old.number)
-                shutil.rmtree(old.folder, ignore_errors=True)
+            for place, checkpoint in enumerate(self._store.checkpoints()):
+                if place < self._kept or checkpoint.number in needed_for_versions:
+                    named.add(Path(checkpoint.folder).name)
+                else:
+                    self._store.forget_checkpoint(connection, checkpoint.number)
+            left = unnamed(self.folder, named)
+        newest = max(number for number in map(number_of, map(Path, named)) if number is not None)
+        for number, each in left:
+            if number <= newest:
+                shutil.rmtree(each, ignore_errors=True)
 
     def _load(self) -> Facts | None:
         checkpoints = self._store.checkpoints()
@@ -192,6 +205,26 @@ class Checkpoints:
             names = ", ".join(checkpoint.folder for checkpoint in checkpoints)
             stop_process(EXIT_CONFIGURATION, f"no checkpoint can be read ({names}); restore one, or use a fresh --data")
         return None
+
+
+def new_folder(folder: Path, number: int) -> Path:
+    """For a checkpoint of this number; nobody else writes there, not even a LEARN that was overtaken unawares."""
+    return folder / f"{number:08d}-{secrets.token_hex(4)}"
+
+
+def number_of(folder: Path) -> int | None:
+    """Of the checkpoint that a folder holds, or part of one; None if it is called otherwise."""
+    number = folder.name[:8]
+    return int(number) if len(number) == 8 and number.isdecimal() else None
+
+
+def unnamed(folder: Path, named: Collection[str]) -> list[tuple[int, Path]]:
+    """What holds a checkpoint, or part of one, and is not among these names; with the checkpoints' numbers.
+
+    To be asked while nobody can take over (`Store.holding`): nobody else is writing any of it then.
+    """
+    found = [(number_of(each), each) for each in (folder.iterdir() if folder.exists() else ())]
+    return [(number, each) for number, each in found if number is not None and each.name not in named]
 
 
 def _listed(positions: Mapping[Partition, int]) -> list[list[Any]]:

@@ -144,8 +144,9 @@ def run_process(name: str, config: Path | None, data: Path | None, broker: str |
     from schemas.migrations import upgrade
     from schemas.topics import Topics
     from streams import metrics
-    from streams.administration import ensure_topics
+    from streams.administration import check_rights, ensure_topics
     from streams.patience import Patience
+    from streams.rights import rights_of
     from streams.store import Store, database_url, open_engine
     from streams.supervisor import line_to_supervisor
 
@@ -160,7 +161,9 @@ def run_process(name: str, config: Path | None, data: Path | None, broker: str |
     address = find_broker(settings)
     offered = "" if name == "gateway" else metrics.offer(settings, name)
     Path(settings.data).mkdir(parents=True, exist_ok=True)
-    ensure_topics(address, Topics(settings).all(), settings.kafka.replication)
+    topics = Topics(settings).all()
+    ensure_topics(address, topics, settings.kafka.replication)
+    check_rights(address, list(rights_of(name, settings.kafka.prefix)), [topic.name for topic in topics])
     patience = Patience(settings.database.patience_seconds)
     # GATEWAY says at once that the database is away; the others wait, as all do now.
     engine = open_engine(database_url(settings), None if name == "gateway" else patience)

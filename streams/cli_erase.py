@@ -43,7 +43,7 @@ def erase(
     from schemas.migrations import upgrade
     from schemas.reports import decode_erasure, encode_erasure
     from schemas.topics import Topics
-    from streams.administration import end_offsets
+    from streams.administration import BrokerUnreachable, end_offsets
     from streams.client import Client
     from streams.erasures import Erasures
     from streams.receipts import await_receipt, held_by_kafka
@@ -70,22 +70,49 @@ def erase(
     engine = open_engine(database_url(settings))
     try:
         upgrade(engine)
-        waiting = f"erasure {erasure_id}: waiting for SERVE and LEARN"
-        with stopping() as stop, errors.status(waiting):
-            found = await_receipt(Erasures(engine), erasure_id, timeout, stop)
+        with stopping() as stop, errors.status(f"erasure {erasure_id}") as line:
+            said = ""
+
+            def tell(receipt: Receipt) -> None:
+                nonlocal said
+                news = _progress(receipt)
+                line.update(news)
+                if news != said and not errors.is_terminal:  # there the line that changes is not to be seen
+                    errors.print(news, soft_wrap=True)
+                said = news
+
+            found = await_receipt(Erasures(engine), erasure_id, timeout, stop, tell)
     finally:
         engine.dispose()
-    found = msgspec.structs.replace(found, held=held_by_kafka(address, topics, time.time()))
+    unsaid = ""
+    try:
+        found = msgspec.structs.replace(found, held=held_by_kafka(address, topics, time.time()))
+    except BrokerUnreachable as unreachable:
+        unsaid = f"What Kafka still holds is not known: {unreachable}"
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
     else:
         _print(found)
     if found.status != "done":
-        missing = ", ".join(part.upper() for part, at in found.parts.items() if at is None)
+        missing = _missing(found)
+        why = "you waited no longer" if stop.is_set() else f"not running, or busy for {timeout:g} s"
         fail(
-            f"{missing} is not through after {timeout:g} s: not running, or busy. The wish stands in Kafka and is "
-            f"carried out once {missing} comes to it; GET /api/erasures/{erasure_id} says how far it is."
+            f"{missing} not through: {why}. The wish stands in Kafka and is carried out once {missing} come to it "
+            f"(`headstream status` says what runs); GET /api/erasures/{erasure_id} says how far it is. {unsaid}"
         )
+    if unsaid:
+        fail(unsaid)
+
+
+def _missing(receipt: Receipt) -> str:
+    return " and ".join(part.upper() for part, at in receipt.parts.items() if at is None)
+
+
+def _progress(receipt: Receipt) -> str:
+    """In a line, for whoever waits."""
+    rewritten = receipt.removed.get("checkpoints", 0)
+    done = f"; {rewritten} checkpoints rewritten" if rewritten else ""
+    return f"erasure {receipt.erasure_id}: waiting for {_missing(receipt) or 'nothing'}{done}"
 
 
 def _print(receipt: Receipt) -> None:
@@ -102,4 +129,6 @@ def _print(receipt: Receipt) -> None:
     for each in receipt.held:
         held.add_row(each.topic, "never" if each.until is None else say_time(each.until))
     out.print(held)
+    for sentence in receipt.left:
+        out.print(sentence)
     out.print("What the weights have learnt from the user stays in them, in sum with everybody else's.")

@@ -102,6 +102,13 @@ class Client:
                 return
             except BufferError:
                 self._producer.poll(0.1)
+            except KafkaException as failure:
+                # Such as for want of a right, which may be known before the record is queued.
+                self._undelivered += 1
+                log.warning("Kafka did not take a record of %s: %s", topic, failure.args[0].str())
+                if delivered is not None:
+                    delivered(None)
+                return
 
     def flush(self) -> None:
         """Wait until everything that was sent is acknowledged.
@@ -109,7 +116,11 @@ class Client:
         Raises:
             NotDelivered: Kafka did not take some of what was sent since the last flush.
         """
-        left = self._producer.flush(DELIVERY_SECONDS)
+        try:
+            left = self._producer.flush(DELIVERY_SECONDS)
+        except SystemError as error:
+            # confluent-kafka 2.16 raises this where a producer has failed for good, such as for want of a right.
+            raise NotDelivered(max(1, len(self._producer)), self._broker) from error
         undelivered, self._undelivered = self._undelivered, 0
         if left + undelivered:
             raise NotDelivered(left + undelivered, self._broker)

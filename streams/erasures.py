@@ -29,6 +29,11 @@ log = logging.getLogger(__name__)
 Part = Literal["serve", "learn"]
 PARTS: tuple[Part, ...] = ("serve", "learn")
 
+POSTGRES_KEEPS = (
+    "PostgreSQL keeps the bytes of deleted rows until VACUUM has passed and others have taken their place (VACUUM FULL "
+    "users removes them at once, and holds SERVE up meanwhile), and in its write-ahead log and backups."
+)
+
 HASHES_AT_ONCE = 30_000
 FILE_PATIENCE_SECONDS = 5.0
 
@@ -175,6 +180,11 @@ class Erasures:
         connection.execute(insert.on_conflict_do_update(index_elements=list(keys), set_=others))
 
     # The database's own files
+
+    @property
+    def left(self) -> list[str]:
+        """What the database keeps of deleted rows that is not ours to remove, in sentences."""
+        return [] if self._engine.dialect.name == "sqlite" else [POSTGRES_KEEPS]
 
     def scrub(self, user_ids: Collection[str] | None) -> bool:
         """Have SQLite's files hold no byte of rows that were deleted; False if others are at them, to be tried again.

@@ -17,12 +17,13 @@ import torch
 from schemas.records import OtherVersion
 from schemas.settings import Settings
 from schemas.topics import Topics
-from streams.administration import end_offsets, topic_ids
+from streams.administration import end_offsets
 from streams.background import give_way
 from streams.broadcast import Broadcast
 from streams.mirror import Mirror, Noted
 from streams.snapshot import Restored, SnapshotRefused, made_for, read_snapshot, write_snapshot
 from streams.store import Partition
+from streams.topic_identity import IdentityWatch, read_topic_ids
 from streams.worker import EXIT_CONFIGURATION, EXIT_TRY_AGAIN, stop_process
 
 log = logging.getLogger(__name__)
@@ -53,18 +54,16 @@ class Following:
         """
         self._topics = Topics(settings)
         self._seconds = settings.serve.snapshot_seconds
-        self._purpose = made_for(settings, topic_ids(broker, [self._topics.items, self._topics.vectors]))
+        self._broker = broker
+        followed = [self._topics.items, self._topics.vectors, self._topics.weights]
+        self._topic_ids = read_topic_ids(broker, followed)
+        self._purpose = made_for(settings, self._topic_ids)
         self._file = snapshot_file(settings)
         self._restored = self._restore(settings, broker) if self._seconds else None
         self.mirror = self._restored.mirror if self._restored else Mirror(settings, torch.device("cpu"))
         self.mirror.hold()
         self.ready = asyncio.Event()
-        self._broadcast = Broadcast(
-            broker,
-            [self._topics.items, self._topics.vectors, self._topics.weights],
-            self._apply,
-            made_anew=_begin_again,
-        )
+        self._broadcast = Broadcast(broker, followed, self._apply, made_anew=_begin_again)
         if self._restored:
             self._broadcast.positions.update(self._restored.positions)
         self._thread: Executor
@@ -89,6 +88,8 @@ class Following:
     async def run(self, thread: Executor) -> None:
         """Read the topics for ever; what they bring is taken in on `thread`."""
         self._thread = thread
+        # A topic that was made anew and is as long as what was read of the one before ends no read: its id tells it.
+        IdentityWatch(self._broker, lambda: self._topic_ids, _begin_again).start()
         await self._broadcast.run()
 
     async def begin(self) -> None:
@@ -177,4 +178,4 @@ def snapshot_file(settings: Settings) -> Path:
 
 def _begin_again(topic: str) -> NoReturn:
     """What was read of a topic that is no more must not stay; the next process begins with what it holds now."""
-    stop_process(EXIT_TRY_AGAIN, f"topic {topic} was made anew, and ends before what was read of it: starting again")
+    stop_process(EXIT_TRY_AGAIN, f"topic {topic} was deleted and made anew: starting again, with what it holds now")

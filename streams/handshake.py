@@ -80,9 +80,15 @@ def advertised_addresses(
         AccessRefused: its certificate is not trusted, or it does not trust us.
     """
     with closing(_connected(address, access, timeout)) as connection:
-        if access.sasl:
-            _authenticate(connection, address, access)
-        answer = _asked(connection, METADATA, struct.pack(">i", 0))
+        try:
+            if access.sasl:
+                _authenticate(connection, address, access)
+            answer = _asked(connection, METADATA, struct.pack(">i", 0))
+        except ssl.SSLError as error:
+            if "ALERT" not in (error.reason or ""):
+                raise
+            # From TLS 1.3 on a broker says only after the handshake that it wants another certificate, or one at all.
+            raise _tls_fails(address, access, error) from None
         (count,) = struct.unpack(">i", answer(4))
         return [_read_broker(answer) for _ in range(count)]
 
@@ -111,15 +117,19 @@ def _connected(address: Address, access: Access, timeout: float) -> socket.socke
         ) from None
     except (ssl.SSLError, ConnectionError) as error:
         connection.close()
-        reason = getattr(error, "reason", None) or str(error)
-        raise AccessRefused(
-            str(address),
-            f"TLS fails ({reason}); kafka.security is {access.protocol.lower()}: does the broker speak TLS on this "
-            "port, and does it ask for kafka.certificate_file?",
-        ) from None
+        raise _tls_fails(address, access, error) from None
     except OSError:
         connection.close()
         raise
+
+
+def _tls_fails(address: Address, access: Access, error: OSError) -> AccessRefused:
+    reason = getattr(error, "reason", None) or str(error)
+    return AccessRefused(
+        str(address),
+        f"TLS fails ({reason}); kafka.security is {access.protocol.lower()}: does the broker speak TLS on this port, "
+        "and does it ask for kafka.certificate_file?",
+    )
 
 
 def _authenticate(connection: socket.socket, address: Address, access: Access) -> None:

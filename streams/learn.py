@@ -24,7 +24,7 @@ from schemas.control import Control, decode_control
 from schemas.decoding import Invalid
 from schemas.failpoints import failpoint
 from schemas.records import decode_example
-from schemas.reports import Erasure, dead_letter_headers
+from schemas.reports import Erasure
 from schemas.settings import Settings
 from schemas.topics import Topics
 from streams import metrics
@@ -93,7 +93,9 @@ class Learn:
         self.positions = Positions()
         self._checkpoints = Checkpoints(settings, store, self._history, learner, self.positions)
         self.watching = Watching(settings, broker, store, learner)
-        self.erasing = LearnErasing(store, learner, self._checkpoints.folder, self._write_checkpoint)
+        self.erasing = LearnErasing(
+            store, learner, self._checkpoints.folder, lambda: self._claims(), self._write_checkpoint
+        )
 
     def follow_claims(self, claims: Callable[[], Mapping[Partition, int]]) -> None:
         """Be told where the claims are to be had under which offsets are committed."""
@@ -167,10 +169,8 @@ class Learn:
             if isinstance(order, Control):
                 self.operations.perform(order)
                 continue
-            where = self._topics.control, record.partition, record.offset
             log.warning("an order cannot be taken: %s", order.message)
-            headers = [*record.headers, *dead_letter_headers(order, *where)]
-            self._dead_letters.send(self._topics.dead_letters, record.key, record.value, headers=headers)
+            self._dead_letters.put_aside(self._topics.dead_letters, record, self._topics.control, order)
             self._dead_letters.flush()
         # Only now: each order has a checkpoint of its own, which must not pass over those that are still to be obeyed.
         self.positions.control.update(after)
@@ -280,7 +280,7 @@ def run_learn(
                 await on_worker(learn.erasing.forget, name, wish)
                 while await on_worker(learn.erasing.rewrite_one, name, wish):
                     pass
-                done = await on_worker(learn.erasing.finish, name, wish)
+                done = await on_worker(learn.erasing.finish, name)
         await on_worker(learn.positions.erasures.update, dict(after))
 
     erasures = Broadcast(broker, [topics.erasures], erase)
@@ -370,7 +370,7 @@ def run_learn(
     async def save() -> None:
         await every(settings.learn.checkpoint_seconds, checkpoint)
 
-    worker.run(stops, before_exit=checkpoint)
+    worker.run(stops, checkpoint, settings.stop_seconds)
 
 
 def _avalanche() -> MakeStrategy:

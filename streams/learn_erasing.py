@@ -13,12 +13,14 @@ from sqlalchemy.engine import Connection
 from learner.checkpoint import DamagedCheckpoint, read_checkpoint, write_checkpoint
 from learner.erased import Forgotten, holds_user, without_user
 from learner.online import OnlineLearner
+from schemas.failpoints import failpoint
 from schemas.reports import Erasure
 from schemas.tables import Checkpoint
 from schemas.topics import RETENTION_MILLISECONDS
 from streams import metrics
+from streams.checkpoints import new_folder, unnamed
 from streams.erasures import Erasures
-from streams.store import Effect, Store
+from streams.store import Effect, Partition, Store
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,8 @@ class LearnErasing:
     """Carries erasures out where LEARN holds anything of users. Called on the worker thread only.
 
     Whatever is done twice finds nothing the second time, and the record's position moves only after all of it: a
-    process that ends in the middle begins the record again.
+    process that ends in the middle begins the record again. One that was overtaken changes nothing: it writes to
+    folders of its own, and the database names them only while its claims hold.
     """
 
     def __init__(
@@ -38,33 +41,49 @@ class LearnErasing:
         store: Store,
         learner: OnlineLearner,
         folder: Path,
+        claims: Callable[[], Mapping[Partition, int]],
         checkpoint: Callable[[Mapping[str, int], Effect], object],
     ) -> None:
         """Put together.
 
         Args:
             folder: that the checkpoints lie in.
+            claims: under which checkpoints are this process's to change.
             checkpoint: writes one now, with an effect in the transaction that points at it.
         """
         self._store = store
         self._erasures = Erasures(store.engine)
         self._learner = learner
         self._folder = folder
+        self._claims = claims
         self._checkpoint = checkpoint
         self._refused: dict[str, int] = {}
+        self._clean_from = 0
+        self._rollbacks = 0
 
     def forget(self, name: str, wish: Erasure) -> Forgotten:
-        """Drop the user's rows in memory, and leave a checkpoint that is without them."""
+        """Drop the user's rows in memory, and leave a checkpoint that is without them.
+
+        From it on checkpoints hold only what the user did after the erasure, unless a scenario is rolled back.
+
+        Raises:
+            Fenced: another process makes the checkpoints now.
+        """
+        with self._store.holding(self._claims()):
+            pass
+        self._rollbacks = self._learner.promotion.rollbacks
         self._learner.erased.prune(time.time() - REMEMBERED_SECONDS)
         removed = self._learner.erase(wish.user_id, wish.requested_at, name)
         counts = {"replay rows": removed.replay, "probe rows": removed.probes}
 
         def effect(connection: Connection) -> None:
-            self._erasures.begin(connection, name, "learn", wish, time.time())
-            for place, count in counts.items():
-                self._erasures.add_count(connection, name, place, count)
+            # What is found once more, in an older checkpoint that was begun from, was counted then.
+            if self._erasures.begin(connection, name, "learn", wish, time.time()):
+                self._erasures.set_counts(connection, name, counts)
 
         self._checkpoint({}, effect)
+        self._clean_from = self._store.checkpoints()[0].number
+        failpoint("erasure.forgotten")
         metrics.count_erased(counts)
         return removed
 
@@ -73,7 +92,8 @@ class LearnErasing:
 
         1. A new folder without the user is on disk, 2. the database points at it, 3. the old folder goes.
         """
-        for checkpoint in self._store.checkpoints():
+        older = [each for each in self._store.checkpoints() if each.number < self._clean_from]
+        for checkpoint in older:
             folder = Path(checkpoint.folder)
             try:
                 if not holds_user(folder, wish.user_id):
@@ -82,21 +102,22 @@ class LearnErasing:
             except DamagedCheckpoint as damaged:
                 # It may hold the user, and nobody can go back to it.
                 log.error("%s; an erasure deletes it", damaged)
-                self._store.forget_checkpoint(checkpoint.number)
-                self._count(name, "damaged checkpoints")
+                with self._store.holding(self._claims()) as connection:
+                    self._store.forget_checkpoint(connection, checkpoint.number)
+                    self._erasures.add_count(connection, name, "damaged checkpoints", 1)
+                metrics.count_erased({"damaged checkpoints": 1})
             shutil.rmtree(folder, ignore_errors=True)
             return True
         return False
 
-    def finish(self, name: str, wish: Erasure) -> bool:
-        """Close this part of the receipt; False if the user has come back, from a checkpoint that was gone back to."""
-        if any(self._learner.forget_user(wish.user_id)):
+    def finish(self, name: str) -> bool:
+        """Close this part of the receipt; False if a rollback may have brought the user back from an old checkpoint."""
+        if self._learner.promotion.rollbacks != self._rollbacks:
             return False
-        kept = {Path(each.folder).name for each in self._store.checkpoints()}
-        for found in self._folder.iterdir() if self._folder.exists() else ():
-            # What a process left that ended while it wrote or deleted.
-            if found.is_dir() and found.name[:8].isdecimal() and found.name not in kept:
-                shutil.rmtree(found, ignore_errors=True)
+        with self._store.holding(self._claims()):
+            left = unnamed(self._folder, {Path(each.folder).name for each in self._store.checkpoints()})
+        for _, each in left:
+            shutil.rmtree(each, ignore_errors=True)
         self._erasures.finish([name], "learn")
         metrics.erasures.inc()
         log.info("erasure %s is carried out where examples are kept", name)
@@ -116,16 +137,12 @@ class LearnErasing:
 
     def _rewrite(self, checkpoint: Checkpoint, name: str, wish: Erasure) -> None:
         old = Path(checkpoint.folder)
-        number, _, times = old.name.partition("-")
-        new = old.with_name(f"{number}-{int(times or 0) + 1}")
+        new = new_folder(old.parent, checkpoint.number)
         made = without_user(read_checkpoint(old), wish.user_id)
         sha256 = write_checkpoint(new, made.tensors, made.facts)
-        with self._store.engine.begin() as connection:
+        failpoint("erasure.written")
+        with self._store.holding(self._claims()) as connection:
             self._store.move_checkpoint(connection, checkpoint.number, new, sha256)
             self._erasures.add_count(connection, name, "checkpoints", 1)
+        failpoint("erasure.moved")
         metrics.count_erased({"checkpoints": 1})
-
-    def _count(self, name: str, place: str) -> None:
-        with self._store.engine.begin() as connection:
-            self._erasures.add_count(connection, name, place, 1)
-        metrics.count_erased({place: 1})

@@ -8,7 +8,9 @@ import time
 from rich.console import Console
 from rich.logging import RichHandler
 
-REPEATED_SECONDS = 5.0
+REPEATED_SECONDS = 10.0
+REPETITIVE = ("aiokafka", "mode.timers", "streams.broadcast", "streams.gateway", "streams.transport")
+"""Loggers that say the same many times a second, or every few, while a broker is away."""
 
 
 def log_to_terminal(console: Console) -> None:
@@ -21,7 +23,7 @@ def log_to_terminal(console: Console) -> None:
 def log_to_file() -> None:
     """A process of its own writes plain lines; the supervisor sends them to <data>/logs."""
     handler = logging.StreamHandler()
-    for repetitive in ("aiokafka", "streams.gateway"):  # while a broker is away they say the same many times a second
+    for repetitive in REPETITIVE:
         handler.addFilter(Seldom(repetitive))
     logging.basicConfig(
         level=logging.INFO, handlers=[handler], format="%(asctime)s %(levelname)s %(name)s: %(message)s"

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from streams import metrics
-
-log = logging.getLogger(__name__)
+from streams.outage import Outage
 
 PAUSES_SECONDS = (0.05, 2.0)
 """Shortest and longest pause between two attempts."""
-SAID_SECONDS = 10.0
-"""How often it is said again that the database is away."""
 
 Found = TypeVar("Found")
 
@@ -30,15 +25,13 @@ class Patience:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._ended = threading.Event()
-        self._lock = threading.Lock()
-        self._since: float | None = None
-        self._said = 0.0
+        self._outage = Outage("the database", seconds)
         metrics.database_up.set(1)
 
     @property
     def waits(self) -> bool:
         """Whether the last attempt has failed."""
-        return self._since is not None
+        return self._outage.lasts
 
     def end(self) -> None:
         """Wait no longer, since the process stops: what fails now fails."""
@@ -63,30 +56,15 @@ class Patience:
                 return found
 
     def failed(self, error: Exception) -> bool:
-        """Note that the database fails, and say so from time to time; returns whether patience is at its end."""
-        now = time.monotonic()
-        with self._lock:
-            if self._since is None:
-                self._since, self._said = now, now - SAID_SECONDS
-                metrics.database_up.set(0)
-            passed = now - self._since
-            if now - self._said >= SAID_SECONDS:
-                self._said = now
-                log.warning(
-                    "the database fails (for %.0f s, at most %.0f s are waited): %s",
-                    passed, self.seconds, reason_of(error),
-                )  # fmt: skip
+        """Note that the database fails; returns whether patience is at its end."""
+        passed = self._outage.goes_on(reason_of(error))
+        metrics.database_up.set(0)
         return passed >= self.seconds
 
     def succeeded(self) -> None:
         """Note that the database works."""
-        if self._since is None:
-            return
-        with self._lock:
-            since, self._since = self._since, None
-        metrics.database_up.set(1)
-        if since is not None:
-            log.warning("the database works again, after %.1f s", time.monotonic() - since)
+        if self._outage.is_over():
+            metrics.database_up.set(1)
 
 
 def reason_of(error: Exception) -> str:

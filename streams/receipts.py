@@ -5,19 +5,20 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
 from schemas.decoding import Refused, parse_id
 from schemas.reports import PLACES
 from schemas.topics import UNKNOWN_SCENARIO, Topics
-from streams.access import librdkafka
+from streams.access import access_to, librdkafka
 from streams.administration import BrokerUnreachable
 from streams.erasures import PARTS, Erased, Erasures
+from streams.rights import Right, RightsMissing
 
 POLL_SECONDS = 0.2
 ADMIN_SECONDS = 10.0
@@ -48,6 +49,7 @@ class Receipt(msgspec.Struct, frozen=True):
         parts: when each process was through, epoch seconds; None while it is not.
         removed: how much from each place; examples are counted as they are met, so theirs may still grow.
         held: what Kafka still holds of the user, and of anybody.
+        left: what the database keeps of deleted rows, in sentences; nothing is nothing.
     """
 
     erasure_id: str
@@ -57,6 +59,7 @@ class Receipt(msgspec.Struct, frozen=True):
     parts: dict[str, float | None]
     removed: dict[str, int]
     held: list[Held]
+    left: list[str]
 
 
 def read_receipt(erasures: Erasures, erasure_id: str, held: Sequence[Held]) -> Receipt:
@@ -72,14 +75,18 @@ def read_receipt(erasures: Erasures, erasure_id: str, held: Sequence[Held]) -> R
         parts=done,
         removed={place: counts[place] for place in PLACES if place in counts},
         held=list(held),
+        left=erasures.left,
     )
 
 
-def await_receipt(erasures: Erasures, erasure_id: str, seconds: float, stop: threading.Event) -> Receipt:
-    """The receipt once it is done, or as it is when time is up or `stop` is set."""
+def await_receipt(
+    erasures: Erasures, erasure_id: str, seconds: float, stop: threading.Event, tell: Callable[[Receipt], None]
+) -> Receipt:
+    """The receipt once it is done, or as it is when time is up or `stop` is set; `tell` hears how far it is."""
     deadline = time.monotonic() + seconds
     while True:
         found = read_receipt(erasures, erasure_id, ())
+        tell(found)
         if found.status == "done" or time.monotonic() > deadline or stop.wait(POLL_SECONDS):
             return found
 
@@ -89,6 +96,7 @@ def held_by_kafka(broker: str, topics: Topics, now: float) -> list[Held]:
 
     Raises:
         BrokerUnreachable: it does not say.
+        RightsMissing: it does not say so to us.
     """
     scenarios = topics.scenarios
     names = [
@@ -106,6 +114,10 @@ def held_by_kafka(broker: str, topics: Topics, now: float) -> list[Held]:
         asked = admin.describe_configs(resources, request_timeout=ADMIN_SECONDS)
         return [_held(each.name, asked[each].result(ADMIN_SECONDS), now) for each in resources]
     except KafkaException as failure:
+        if failure.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise RightsMissing(
+                access_to(broker).user, [Right("DescribeConfigs", "topic", each) for each in names]
+            ) from None
         raise BrokerUnreachable(broker, failure.args[0].str()) from None
 
 

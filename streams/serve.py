@@ -31,7 +31,6 @@ from schemas.recommendations import (
     encode_recommendation,
 )
 from schemas.records import encode
-from schemas.reports import dead_letter_headers
 from schemas.settings import Settings
 from schemas.times import say_time
 from schemas.topics import Topics
@@ -57,8 +56,6 @@ log = logging.getLogger(__name__)
 REPORT_SECONDS = 2.0
 TURN_SECONDS = 0.06
 """For which one topic is worked before the others have their turn, however many of its records wait."""
-BROKER_PATIENCE_SECONDS = 300.0
-"""For which a batch waits for Kafka to take what it publishes, before the process ends to be started anew."""
 ERASURE_SECONDS = 1.0
 """How often SERVE looks whether somebody was erased elsewhere, and clears the database's files of who was."""
 
@@ -155,6 +152,7 @@ class Serve:
     def _events(self, scenario: str, parts: Sequence[Part]) -> Outcome:
         settings, outcome = self._settings.scenarios[scenario], Outcome()
         decoded: list[tuple[Part, Any, Event]] = []
+        refused: list[tuple[Part, Any, Invalid]] = []
         for part in parts:
             counts: Counter[str] = Counter()
             for record in part.records:
@@ -163,11 +161,11 @@ class Serve:
                     continue
                 event = decode_event(record.value, record.timestamp / 1000, scenario, settings.events, counts)
                 if isinstance(event, Invalid):
-                    self._put_aside(record, part, event)
-                    counts[f"dead:{event.code}"] += 1
+                    refused.append((part, record, event))
                 else:
                     decoded.append((part, record, event))
             outcome.tally(part, counts)
+        self._put_aside(refused, outcome)
         users = self._cache.load(event.user_id for _, _, event in decoded)
         latest: dict[str, Asked] = {}
         tallies, ours = outcome.tallies[self._topics.events(scenario)], self._ours(scenario)
@@ -208,6 +206,7 @@ class Serve:
     def _requests(self, parts: Sequence[Part]) -> Outcome:
         outcome = Outcome()
         decoded: list[tuple[Part, Any, Request]] = []
+        refused: list[tuple[Part, Any, Invalid]] = []
         for part in parts:
             counts: Counter[str] = Counter()
             for record in part.records:
@@ -217,12 +216,12 @@ class Serve:
                     else decode_request(record.value, counts)
                 )
                 if isinstance(request, Invalid):
-                    self._put_aside(record, part, request)
-                    counts[f"dead:{request.code}"] += 1
+                    refused.append((part, record, request))
                 else:
                     decoded.append((part, record, request))
                     counts["requests"] += 1
             outcome.tally(part, counts)
+        self._put_aside(refused, outcome)
         users = self._cache.load(request.user_id for _, _, request in decoded if request.user_id is not None)
         for part, record, request in decoded:
             known = self._settings.scenarios.get(request.scenario)
@@ -251,10 +250,17 @@ class Serve:
         """How the ids of a scenario's recommendations begin: with the topic of an event of its own, or of requests."""
         return f"{self._topics.events(scenario)}:", f"{self._topics.requests}:"
 
-    def _put_aside(self, record: Any, part: Part, invalid: Invalid) -> None:
-        """To the dead letters, untouched but for headers that say why."""
-        headers = [*record.headers, *dead_letter_headers(invalid, part.topic, part.partition, record.offset)]
-        self._outbox.send(self._topics.dead_letters, record.key, record.value, headers=headers)
+    def _put_aside(self, refused: Sequence[tuple[Part, Any, Invalid]], outcome: Outcome) -> None:
+        """To the dead letters, untouched but for headers that say why.
+
+        What names an erased user and is older than the erasure goes nowhere: a copy would stay in Kafka for longer than
+        the receipt has said.
+        """
+        past = self.erasing.are_past([record for _, record, _ in refused])
+        for (part, record, invalid), erased in zip(refused, past, strict=True):
+            if not erased:
+                self._outbox.put_aside(self._topics.dead_letters, record, part.topic, invalid)
+            outcome.tallies[part.topic][part.partition, "erased" if erased else f"dead:{invalid.code}"] += 1
 
     # recommend → publish
 
@@ -346,7 +352,7 @@ def run_serve(
     torch.set_num_threads(1)
     topics = Topics(settings)
     following = Following(settings, broker)
-    serve = Serve(settings, store, Outbox(broker, timeout=BROKER_PATIENCE_SECONDS), following.mirror)
+    serve = Serve(settings, store, Outbox(broker), following.mirror)
     worker = Worker(
         f"{settings.kafka.prefix}serve",
         broker=broker,
@@ -409,4 +415,4 @@ def run_serve(
     async def keep_snapshots() -> None:
         await following.keep_snapshots()
 
-    worker.run(stops, before_exit=following.write_last)
+    worker.run(stops, following.write_last, settings.stop_seconds)

@@ -11,12 +11,14 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from schemas.decoding import Invalid
+from schemas.failpoints import failpoint
 from schemas.packed import TIME_BYTES
-from schemas.reports import Erasure, dead_letter_headers, decode_erasure
+from schemas.reports import Erasure, decode_erasure
 from schemas.topics import Topics
 from streams import metrics
 from streams.erasures import Erasures
 from streams.outbox import Outbox
+from streams.receipts import is_erased, named_in
 from streams.store import Store
 from streams.transport import Part
 from streams.users import read_user
@@ -64,11 +66,10 @@ class ServeErasing:
                     wishes.append((name_of(wish, record), wish))
                     tallies[part.partition, "erasures"] += 1
                     continue
-                headers = [
-                    *record.headers,
-                    *dead_letter_headers(wish, part.topic, part.partition, record.offset),
-                ]
-                self._outbox.send(self._topics.dead_letters, record.key, record.value, headers=headers)
+                if self.are_past([record])[0]:
+                    tallies[part.partition, "erased"] += 1
+                    continue
+                self._outbox.put_aside(self._topics.dead_letters, record, part.topic, wish)
                 tallies[part.partition, f"dead:{wish.code}"] += 1
         self._outbox.flush()
         removed: Counter[str] = Counter()
@@ -78,8 +79,10 @@ class ServeErasing:
             for erasure_id, wish in wishes:
                 removed.update(self._erase(connection, erasure_id, wish))
             self._store.add_tallies(connection, self._topics.erasures, tallies)
+            failpoint("erasure.commit")
 
         commit(effect)
+        failpoint("erasure.committed")
         metrics.count_batch({}, {self._topics.erasures: tallies})
         metrics.count_erased(removed)
         metrics.erasures.inc(len(wishes))
@@ -99,6 +102,15 @@ class ServeErasing:
         if self._erasures.begin(connection, erasure_id, "serve", wish, now):
             self._erasures.set_counts(connection, erasure_id, counts)
         return counts
+
+    def are_past(self, records: Sequence[Any]) -> list[bool]:
+        """Of each record whether it names somebody who was erased after it was written, as far as its bytes can say."""
+        if not records or not self._erasures.sequence():
+            return [False] * len(records)
+        named = [named_in(record.key, record.value) for record in records]
+        erased = self._erasures.of(set().union(*named))
+        times = [record.timestamp / 1000 for record in records]
+        return [is_erased(users, at, erased) for users, at in zip(named, times, strict=True)]
 
     def finish(self) -> None:
         """Have the database's files hold nothing of those who were erased; what cannot be done yet is tried again."""

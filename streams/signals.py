@@ -16,6 +16,9 @@ class StopSignals:
     A handler in Python cannot run while the event loop or a native library is stuck; a thread in `sigwait` can. Make
     this before any other thread, which then inherits the blocked signals. Until `then` says otherwise, a stop ends the
     process at once: nothing has begun yet.
+
+    A thread that was there before hears stops too, and then nobody else does: libraries that start some when they are
+    imported must be imported later.
     """
 
     def __init__(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -262,6 +263,24 @@ class Store:
         ]
         raise Fenced(lost or [(p.topic, p.partition) for p in progress])
 
+    @contextmanager
+    def holding(self, claims: Mapping[Partition, int]) -> Iterator[Connection]:
+        """A transaction during which nobody else can take these partitions over.
+
+        Raises:
+            Fenced: somebody has, or there are none.
+        """
+        query = sa.select(Offset.topic, Offset.partition, Offset.claim).where(
+            Offset.application == self._application, Offset.topic.in_({topic for topic, _ in claims})
+        )
+        query = query.order_by(Offset.topic, Offset.partition).with_for_update()  # in the order of `claim`
+        with self.engine.begin() as connection:
+            stored = {(row.topic, row.partition): row.claim for row in connection.execute(query)}
+            lost = [key for key, claim in claims.items() if stored.get(key) != claim]
+            if lost or not claims:
+                raise Fenced(lost)
+            yield connection
+
     def positions(self) -> dict[Partition, Position]:
         """Every partition that this application ever claimed."""
         query = sa.select(Offset.topic, Offset.partition, Offset.next, Offset.claim)
@@ -280,6 +299,18 @@ class Store:
                 query = sa.select(UserState.user_id, UserState.state, UserState.version)
                 for row in connection.execute(query.where(UserState.user_id.in_(some))):
                     found[row.user_id] = StoredUser(row.state, row.version)
+        return found
+
+    def user_versions(self, user_ids: Sequence[str]) -> dict[str, int]:
+        """The versions of the states of those users that have one."""
+        found: dict[str, int] = {}
+        if not user_ids:
+            return found
+        with self._reader.connect() as connection:
+            for start in range(0, len(user_ids), SQLITE_PARAMETERS):
+                some = user_ids[start : start + SQLITE_PARAMETERS]
+                query = sa.select(UserState.user_id, UserState.version).where(UserState.user_id.in_(some))
+                found |= {row.user_id: row.version for row in connection.execute(query)}
         return found
 
     def save_users(self, connection: Connection, users: Mapping[str, StoredUser]) -> None:
@@ -392,6 +423,5 @@ class Store:
         with sa.orm.Session(self._reader, expire_on_commit=False) as session:
             return list(session.scalars(sa.select(Checkpoint).order_by(Checkpoint.number.desc())))
 
-    def forget_checkpoint(self, number: int) -> None:
-        with self.engine.begin() as connection:
-            connection.execute(sa.delete(Checkpoint).where(Checkpoint.number == number))
+    def forget_checkpoint(self, connection: Connection, number: int) -> None:
+        connection.execute(sa.delete(Checkpoint).where(Checkpoint.number == number))

@@ -35,7 +35,8 @@ LINE_BYTES = 512
 LINE_FD = "HEADSTREAM_SUPERVISOR_FD"
 """Names the inherited socket over which a child says that it is ready, and learns that its supervisor is gone."""
 
-STOP_SECONDS = 9.0
+KILLED_SECONDS = 1.0
+"""After the time that a process may take to stop: it may be writing its stacks to its log."""
 READY_SECONDS = 180.0
 BACKOFF_SECONDS = (0.5, 15.0)
 DEATHS_ALLOWED = 5
@@ -304,7 +305,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stop children, then the broker that they need to stop well."""
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + self._settings.stop_seconds + KILLED_SECONDS
         for child in self._children:
             child.terminate()
         for child in self._children:

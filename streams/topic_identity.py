@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from streams.access import librdkafka
+from streams.handshake import BrokerUnreachable
 
 TIMEOUT_SECONDS = 10.0
 LOOK_SECONDS = 5.0
@@ -33,7 +34,7 @@ def read_topic_ids(broker: str, topics: Collection[str]) -> dict[str, str]:
     """The id of each topic; those that are not there, or have none, are left out.
 
     Raises:
-        KafkaException: the broker does not say.
+        BrokerUnreachable: the broker does not say.
     """
     if not topics:
         return {}
@@ -44,10 +45,12 @@ def read_topic_ids(broker: str, topics: Collection[str]) -> dict[str, str]:
     for topic, answer in answers.items():
         try:
             named = str(answer.result(TIMEOUT_SECONDS + 1).topic_id)
+        except TimeoutError:
+            raise BrokerUnreachable(broker, f"it does not describe topic {topic}") from None
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 continue
-            raise
+            raise BrokerUnreachable(broker, error.args[0].str()) from error
         if named != NONE:
             found[topic] = named
     return found
@@ -79,6 +82,6 @@ class IdentityWatch:
         known = dict(self._known())
         try:
             found = read_topic_ids(self._broker, known)
-        except (KafkaException, TimeoutError):
+        except BrokerUnreachable:
             return None  # a broker that is away has replaced nothing yet
         return next((topic for topic, id in found.items() if id != known[topic]), None)

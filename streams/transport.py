@@ -14,13 +14,14 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import faust
 import faust.tables
 import faust.tables.recovery
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -109,6 +110,9 @@ class Ledger(Protocol):
     ) -> Mapping[Partition, int]:
         """Decide where to read on, given what SQL says and what the log holds; called after every assignment."""
 
+    def overtaken(self, at: Mapping[Partition, int]) -> NoReturn:
+        """The log does not hold the offsets any more that are to be read next; called on the consumer's thread."""
+
 
 class SameNumberTogether(RoundRobinPartitionAssignor):  # type: ignore[misc]
     """Gives partition p of every topic to one member, so that a user's events meet wherever keys are user ids."""
@@ -166,19 +170,16 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         fetcher = consumer._fetcher
         if consumer._closed or fetcher._closed:
             raise driver.ConsumerStoppedError
-        subscriptions, fetched = fetcher._subscriptions, {}
+        subscriptions = fetcher._subscriptions
         with subscriptions.fetch_context():
-            # At most `max_records` of each partition; stock lets the first one fill the poll, again and again.
-            for partition in [each for each in fetcher._records if each in active_partitions]:
-                try:
-                    fetched.update(await fetcher.fetched_records((partition,), 0, max_records))
-                except Exception:
-                    if not fetched:
-                        raise
-                    log.warning("a fetch error on %s waits for the next poll", partition, exc_info=True)
-                    break
-            if not fetched:
-                fetched = await fetcher.fetched_records(active_partitions, timeout, max_records)
+            try:
+                fetched = await self._fetched(fetcher, active_partitions, timeout, max_records)
+            except OffsetOutOfRangeError as error:
+                self.consumer.app.ledger.overtaken({tuple(tp): offset for tp, offset in error.args[0].items()})
+            except NoOffsetForPartitionError:
+                # Another member came or went while this waited: partitions are assigned anew, Kafka's group has no
+                # offset for them yet, and `seek_all`, which needs none, is still to come.
+                return {}
         # No await from here on: records and positions belong to one instant of this thread.
         polls: dict[str, Poll] = {}
         subscription = subscriptions.subscription
@@ -196,6 +197,21 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                 poll.parts.append(Part(partition.topic, partition.partition, records, follows, position))
                 self._ends[partition] = position
         return polls
+
+    async def _fetched(
+        self, fetcher: Any, active_partitions: set[Any], timeout: float | None, max_records: int | None
+    ) -> dict[Any, Any]:
+        """At most `max_records` of each partition; stock lets the first one fill the poll, again and again."""
+        fetched: dict[Any, Any] = {}
+        for partition in [each for each in fetcher._records if each in active_partitions]:
+            try:
+                fetched.update(await fetcher.fetched_records((partition,), 0, max_records))
+            except Exception:
+                if not fetched:
+                    raise
+                log.warning("a fetch error on %s waits for the next poll", partition, exc_info=True)
+                break
+        return fetched or await fetcher.fetched_records(active_partitions, timeout, max_records)
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 import msgspec
@@ -239,6 +239,7 @@ class UserCache:
         """
         self.heed()
         wanted = dict.fromkeys(user_ids)
+        self._drop_stale([name for name in wanted if name in self._users])
         missing = [name for name in wanted if name not in self._users]
         if missing:
             found = self._store.load_users(missing)
@@ -249,6 +250,14 @@ class UserCache:
                 self._versions[name] = stored.version if stored else 0
             self._erased |= erased
         return {name: self._users[name] for name in wanted}
+
+    def _drop_stale(self, names: Sequence[str]) -> None:
+        """Forget who was changed elsewhere: the commit would refuse it, but what is published goes out before that."""
+        versions = self._store.user_versions(names)
+        for name in names:
+            if versions.get(name, 0) != self._versions[name]:
+                del self._users[name], self._versions[name]
+                self._erased.pop(name, None)
 
     def heed(self) -> None:
         """Forget everyone if somebody was erased since they were read."""

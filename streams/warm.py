@@ -24,6 +24,7 @@ from schemas.items import Item
 from schemas.migrations import upgrade
 from schemas.settings import Settings
 from streams.checkpoint_lock import checkpoints_alone
+from streams.checkpoints import number_of
 from streams.device import choose_device
 from streams.evaluate import Examples, encode_texts, progress_bar, read_examples
 from streams.route import ScenarioUnclear, choose_route, look_through
@@ -184,8 +185,8 @@ def warm_source(
 def _known(store: Store, data: Path) -> dict[int, Path]:
     """Folders of checkpoints by number: those that the database names, and those that lie there without its knowing."""
     named = {each.number: Path(each.folder) for each in store.checkpoints()}
-    lying = {int(path.name): path for path in (data / "checkpoints").glob("*") if path.name.isdecimal()}
-    return lying | named
+    lying = {number_of(path): path for path in (data / "checkpoints").glob("*") if not path.suffix}
+    return {number: path for number, path in lying.items() if number is not None} | named
 
 
 def _read(

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, TopicAuthorizationFailedError
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
@@ -24,8 +24,9 @@ from schemas.recommendations import Recommendation, decode_recommendation
 from schemas.records import OtherVersion, decode_weights
 from schemas.settings import Settings
 from schemas.topics import Topics
-from streams.access import kafka_python
-from streams.administration import BrokerUnreachable, begin_offsets, end_offsets
+from streams.access import access_to, kafka_python
+from streams.administration import begin_offsets, end_offsets
+from streams.rights import Right, RightsMissing
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +109,9 @@ def reading(broker: str, starts: Offsets) -> Iterator[Any]:
         for partition, offset in starts.items():
             consumer.seek(TopicPartition(*partition), offset)
         yield consumer
+    except TopicAuthorizationFailedError as error:
+        names = sorted({topic for topic, _ in starts})
+        raise RightsMissing(access_to(broker).user, [Right("Read", "topic", name) for name in names]) from error
     finally:
         consumer.close()
 
@@ -178,7 +182,7 @@ class Glossary:
                             self.take(record)
                     if not self.ready.is_set() and self._caught_up(consumer, ends):
                         self.ready.set()
-        except (KafkaError, BrokerUnreachable) as error:
+        except (KafkaError, ExplainedError) as error:
             log.warning("titles are not shown any more: %s", error)
         finally:
             self.ready.set()

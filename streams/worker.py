@@ -43,7 +43,7 @@ SWITCH_SECONDS = 0.0005
 """Each of the many small tensor operations of a ranking gives the interpreter up and wants it back from the loop."""
 GARBAGE_THRESHOLD = 50_000
 """Objects made before the garbage collector looks at the youngest; batches make many that all live a little while."""
-SHUTDOWN_SECONDS = 8.0
+STOP_SECONDS = 8.0
 
 # mallopt(3): blocks up to the first are taken from the heap, and the heap is given back only beyond the second. What a
 # batch frees the next one needs again, and fetching fresh pages costs more than most tensor operations.
@@ -92,10 +92,14 @@ def stop_process(code: int, reason: str) -> NoReturn:
     os._exit(code)
 
 
-def end_stuck(loop: asyncio.AbstractEventLoop | None) -> NoReturn:
-    """End a process that was told to stop and has not."""
-    say_stacks(loop)
-    stop_process(EXIT_TRY_AGAIN, f"stopping took longer than {SHUTDOWN_SECONDS:.0f} s; where, the stacks above say")
+def end_if_stuck(seconds: float, loop: asyncio.AbstractEventLoop) -> None:
+    """End a process that is told to stop now, if it has not within so long."""
+
+    def end() -> NoReturn:
+        say_stacks(loop)
+        stop_process(EXIT_TRY_AGAIN, f"stopping took longer than {seconds:g} s; where, the stacks above say")
+
+    end_within(seconds, end)
 
 
 class Worker:
@@ -200,6 +204,15 @@ class Worker:
             at[key] = begin if stored is None else max(stored, begin)
         return await asyncio.get_running_loop().run_in_executor(self.thread, self.handler.assigned, at)
 
+    def overtaken(self, at: Mapping[Partition, int]) -> NoReturn:
+        """A fresh process asks what the log holds, and says what is lost."""
+        (topic, partition), offset = next(iter(at.items()))
+        stop_process(
+            EXIT_TRY_AGAIN,
+            f"topic {topic}, partition {partition}: offset {offset}, which is read next, is not in the log any more: "
+            "starting again, which tells what is lost",
+        )
+
     def _report_lost(self, key: Partition, claim: int, stored: int, begin: int) -> None:
         topic, partition = key
         log.critical(
@@ -293,8 +306,10 @@ class Worker:
 
     # The process
 
-    def run(self, stops: StopSignals, before_exit: Callable[[], None] | None = None) -> NoReturn:
-        """Run until a stop signal, then stop cleanly within `SHUTDOWN_SECONDS`, and end the process.
+    def run(
+        self, stops: StopSignals, before_exit: Callable[[], None] | None = None, stop_seconds: float = STOP_SECONDS
+    ) -> NoReturn:
+        """Run until a stop signal, then stop cleanly within `stop_seconds`, and end the process.
 
         Args:
             before_exit: called on the worker thread after the last batch, if nothing has failed.
@@ -303,7 +318,7 @@ class Worker:
         worker.spinner = None
 
         def stop() -> None:
-            end_within(SHUTDOWN_SECONDS, lambda: end_stuck(worker.loop))
+            end_if_stuck(stop_seconds, worker.loop)
             self._patience.end()
             worker.loop.call_soon_threadsafe(worker._schedule_shutdown, signal.SIGTERM)
 

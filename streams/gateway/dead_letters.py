@@ -33,7 +33,8 @@ MOST_LOOKED_THROUGH = 2000
 """Records that one call looks through for those that it filters by."""
 LOOKED_UP_AT_ONCE = 100
 SHOWN_BYTES = 2000
-OUR_HEADERS = ("error.code", "error.message", "source.topic", "source.partition", "source.offset")
+SOURCE_TIMESTAMP = "source.timestamp"
+OUR_HEADERS = ("error.code", "error.message", "source.topic", "source.partition", "source.offset", SOURCE_TIMESTAMP)
 REPUBLISHED_FROM = "republished.from"
 REPUBLISH = "republish"
 
@@ -147,8 +148,15 @@ def _shown_of(gateway: Gateway, records: Iterator[Message]) -> Iterator[Message]
         users = [named_in(_bytes(each.key()), _bytes(each.value())) if anybody else set() for each in some]
         erased = gateway.erasures.of(set().union(*users)) if anybody else {}
         for record, named in zip(some, users, strict=True):
-            if not is_erased(named, record.timestamp()[1] / 1000, erased):
+            if not is_erased(named, _written(record), erased):
                 yield record
+
+
+def _written(record: Message) -> float:
+    """When what a letter holds was written, epoch seconds: it may be put aside only after an erasure."""
+    source = _number(_our_headers(record).get(SOURCE_TIMESTAMP))
+    milliseconds = record.timestamp()[1]
+    return (milliseconds if source is None else min(source, milliseconds)) / 1000
 
 
 def _bytes(content: Any) -> bytes | None:
@@ -156,8 +164,7 @@ def _bytes(content: Any) -> bytes | None:
 
 
 def _letter(record: Message) -> DeadLetter:
-    headers = _headers(record)
-    ours = {name: (value or b"").decode(errors="replace") for name, value in headers if name in OUR_HEADERS}
+    headers, ours = _headers(record), _our_headers(record)
     _, milliseconds = record.timestamp()
     return DeadLetter(
         offset=record.offset() or 0,
@@ -176,6 +183,10 @@ def _letter(record: Message) -> DeadLetter:
 def _headers(record: Message) -> list[tuple[str, bytes | None]]:
     given: Any = record.headers() or []
     return [(name, value.encode() if isinstance(value, str) else value) for name, value in given]
+
+
+def _our_headers(record: Message) -> dict[str, str]:
+    return {name: (value or b"").decode(errors="replace") for name, value in _headers(record) if name in OUR_HEADERS}
 
 
 def _number(text: str | None) -> int | None:

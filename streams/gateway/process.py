@@ -18,10 +18,9 @@ from streams.gateway.application import make_app
 from streams.gateway.doorkeeper import Doorkeeper, load_token, where_token
 from streams.gateway.gateway import Gateway
 from streams.history import History
-from streams.last_words import end_within
 from streams.signals import StopSignals
 from streams.store import Store
-from streams.worker import SHUTDOWN_SECONDS, end_stuck
+from streams.worker import end_if_stuck
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +84,7 @@ def run_gateway(
         loop = asyncio.get_running_loop()
 
         def stop() -> None:
-            end_within(SHUTDOWN_SECONDS, lambda: end_stuck(loop))
+            end_if_stuck(settings.stop_seconds, loop)
             server.should_exit = True
 
         stops.then(stop)

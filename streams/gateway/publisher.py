@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,9 +14,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.access import librdkafka
 from streams.gateway.refusal import Refusal
+from streams.outage import Outage
 from streams.outbox import Headers
-
-log = logging.getLogger(__name__)
 
 DELIVERY_SECONDS = 5.0
 """How long Kafka may take to acknowledge before the caller is told to come again."""
@@ -42,6 +40,7 @@ class Publisher:
     """One producer for all calls, and the thread that hears what Kafka says to it."""
 
     def __init__(self, broker: str) -> None:
+        self._outage = Outage("Kafka")
         self._producer = Producer(
             {
                 **librdkafka(broker),
@@ -57,7 +56,7 @@ class Publisher:
                 "socket.keepalive.enable": True,
                 "reconnect.backoff.max.ms": 1000,
                 "log_level": 2,
-                "error_cb": lambda error: log.warning("Kafka producer: %s", error.str()),
+                "error_cb": lambda error: self._outage.goes_on(error.str()),
             }
         )
         self._closing = threading.Event()
@@ -106,6 +105,7 @@ class Publisher:
             self._producer.list_topics(timeout=METADATA_SECONDS)
         except KafkaException as failure:
             return str(failure.args[0].str())
+        self._outage.is_over()
         return None
 
     def close(self) -> None:

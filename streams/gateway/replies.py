@@ -91,7 +91,7 @@ class Replies:
                 "auto.offset.reset": "latest",
                 "reconnect.backoff.max.ms": 1000,
                 "log_level": 2,
-                "error_cb": lambda error: log.warning("Kafka consumer: %s", error.str()),
+                "error_cb": lambda error: log.debug("Kafka consumer: %s", error.str()),  # the publisher says the same
             }
         )
         try:

@@ -85,7 +85,10 @@ def lay_siege(  # type: ignore[no-untyped-def]
     with siege:
         while time.monotonic() < until and not STOPPING.is_set():
             if not siege.run_round(list(islice(cards, options.faults)), tell, options.pace):
-                break  # a system that is not right any more says nothing about the next fault
+                return  # a system that is not right any more says nothing about the next fault
+        if not options.kind and not STOPPING.is_set():
+            tell("topic made anew")
+            siege.make_topic_anew()
 
 
 def read_options() -> argparse.Namespace:

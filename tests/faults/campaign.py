@@ -10,11 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from streams.worker import EXIT_CONFIGURATION
 from tests.faults.checker import Checker
 from tests.faults.faults import FAULTS, Fault, Field
 from tests.faults.recovery import Recovery, percentiles
-from tests.faults.system import STOPPING, NotWithin, System
-from tests.faults.workload import Workload
+from tests.faults.system import STOPPING, NotWithin, System, until
+from tests.faults.workload import SCENARIOS, Workload
 from tests.postgres import PostgresServer
 
 log = logging.getLogger(__name__)
@@ -23,6 +27,7 @@ RATE = 25.0
 PACE_SECONDS = 5.0
 """Between the starts of two faults, in the mean."""
 TURN_SECONDS = 0.2
+EVENTS_OF_ANOTHER_TOPIC = 20
 
 
 @dataclass
@@ -101,7 +106,7 @@ class Siege:
         self._workload = Workload(self.system, rate, seed)
         self._recovery = Recovery(self.system, self._workload)
         self.checker = Checker(self.system, self._workload)
-        self._field = Field(self.system, self._workload, self._recovery, self._random)
+        self._field = Field(self.system, self._workload, self._recovery, self.checker, self._random)
 
     def __enter__(self) -> Siege:
         return self
@@ -136,6 +141,37 @@ class Siege:
         for thread in threads:
             thread.join()
         return not STOPPING.is_set() and self._check(tell)
+
+    def make_topic_anew(self) -> None:
+        """Delete an events topic and make it again: SERVE must end, saying why, and work nothing of the new one.
+
+        Only a fresh data folder gets on from there, so this is the last that befalls a system.
+        """
+        system, topic = self.system, self.system.topics.events(self._random.choice(SCENARIOS))
+        log.info("the end: %s is made anew", topic)
+        before, deaths = system.serve_store.tallies(), len(system.deaths)
+        client = AdminClient({"bootstrap.servers": system.broker.address, "log_level": 2})
+        client.delete_topics([topic])[topic].result(30)
+        until(lambda: topic not in client.list_topics(timeout=30).topics, f"{topic} is gone")
+        client.create_topics([NewTopic(topic, system.partitions, 1)])[topic].result(30)
+        producer = Producer({"bootstrap.servers": system.broker.address, "log_level": 2})
+        for number in range(EVENTS_OF_ANOTHER_TOPIC):
+            producer.produce(topic, b'{"user_id": "u%d", "item_id": "i1", "event": "view"}' % number, b"u%d" % number)
+        assert producer.flush(60) == 0
+        try:
+            until(lambda: system.deaths[deaths + 1 :], "SERVE ends, and once more after its new start")
+        except NotWithin as never:
+            self._problem(f"{topic} was made anew: {never}")
+            return
+        self._outcome.by_kind["topic made anew"] += 1
+        for death in system.deaths[deaths:]:
+            self._outcome.endings[f"{death.name} {death.code}"] += 1
+            if death.code != EXIT_CONFIGURATION or topic not in death.last_words:
+                self._problem(f"{topic} was made anew, and {death.name} ended with {death.code}: {death.last_words}")
+        after = system.serve_store.tallies()
+        if after != before:
+            self._outcome.duplicated += (after - before).total()
+            self._problem(f"of {topic}, which was made anew, events were worked: {after - before}")
 
     def _strike(self, fault: Fault, taken: set[str], turn: threading.Condition, tell: Callable[[str], None]) -> None:
         tell(fault.kind)

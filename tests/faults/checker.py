@@ -80,6 +80,7 @@ class Checker:
         self._reader = TopicReader(system.broker.address, read)
         self._sent: dict[Source, Sent] = {}
         self._unreadable: set[Source] = set()
+        self._removed: dict[Source, Sent | None] = {}
         self._requested: dict[tuple[int, int], dict[str, Any]] = {}
         self._examples: dict[Source, list[Example]] = defaultdict(list)
         self._recommended: dict[str, tuple[Any, ...]] = {}
@@ -88,6 +89,17 @@ class Checker:
 
     def close(self) -> None:
         self._reader.close()
+
+    def read_up_to(self, topic: str, partition: int) -> int:
+        """The offset that is read here next."""
+        return self._reader.next(topic, partition)
+
+    def removed(self, topic: str, partition: int, begin: int, end: int) -> None:
+        """These records of an events topic, all of them read here, were removed before anybody else had read them."""
+        for offset in range(begin, end):
+            source = self._scenario_of[topic], partition, offset
+            self._unreadable.discard(source)
+            self._removed[source] = self._sent.pop(source, None)
 
     # Waiting
 
@@ -117,7 +129,7 @@ class Checker:
 
     def check(self) -> Findings:
         """All of it, after `settle`."""
-        self._read()
+        self.read()
         findings = Findings(events=len(self._events()))
         self._check_arrivals(findings)
         self._check_tallies(findings)
@@ -129,7 +141,8 @@ class Checker:
         self._check_processes(findings)
         return findings
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Take in what has come since the last time."""
         for message in self._reader.read():
             topic, partition, offset = str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
             value = message.value()
@@ -167,7 +180,8 @@ class Checker:
         return found
 
     def _check_arrivals(self, findings: Findings) -> None:
-        missing = self._workload.acknowledged - {sent.number for sent in self._sent.values()}
+        removed = {sent.number for sent in self._removed.values() if sent is not None}
+        missing = self._workload.acknowledged - {sent.number for sent in self._sent.values()} - removed
         findings.lost += len(missing)
         findings.require(not missing, f"acknowledged, but not in the topic: {sorted(missing)[:SHOWN]}")
 
@@ -179,6 +193,8 @@ class Checker:
             once = sum(sources[0][0] == name for sources in events.values())
             findings.expect(f"{name}: events applied to users, by SQL", tallies[topic, "events"], once)
             findings.expect(f"{name}: repeats passed over, by SQL", tallies[topic, "duplicates"], records - once)
+            removed = sum(source[0] == name for source in self._removed)
+            findings.expect(f"{name}: removed before they were read, by SQL", tallies[topic, "lost"], removed)
 
     def _check_examples(self, findings: Findings) -> None:
         """Of each event exactly one record became an example, however often that was published."""

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from learner.checkpoint import TENSORS
 from schemas.failpoints import Failpoint
 from streams.following import snapshot_file
 from streams.store import Partition
+from tests.faults.checker import Checker
 from tests.faults.recovery import Recovery
 from tests.faults.system import STOPPING, NotWithin, System, until
 from tests.faults.topic_reader import TopicReader
@@ -31,6 +32,7 @@ BROKER_SECONDS = 20.0
 LOCK_SECONDS = 10.0
 DISK_SECONDS = 6.0
 CLOCK_SECONDS = (-86_400, -3600, 3600, 86_400)
+AWAY_SECONDS = 3.0
 MORE_PARTITIONS = 2
 MOST_PARTITIONS = 8
 
@@ -42,6 +44,7 @@ class Field:
     system: System
     workload: Workload
     recovery: Recovery
+    checker: Checker
     random: random.Random
 
 
@@ -194,6 +197,33 @@ def _add_partitions(at: Field) -> None:
     system.configure(wanted)
 
 
+def _remove_unread(at: Field) -> None:
+    """Retention removes, from each partition of one scenario, half of what SERVE has not read yet."""
+    system, topic = at.system, at.system.topics.events(at.random.choice(SCENARIOS))
+    system.wait_ready("serve")
+    system.end("serve")
+    try:
+        STOPPING.wait(AWAY_SECONDS)
+        at.checker.read()
+        unread = {
+            number: (place.next, at.checker.read_up_to(topic, number))
+            for (named, number), place in system.serve_store.positions().items()
+            if named == topic and place.next is not None
+        }
+        until_offset = {number: (begin + end + 1) // 2 for number, (begin, end) in unread.items() if begin < end}
+        if not until_offset:
+            raise NotWithin(f"{topic} holds nothing that is unread")
+        client = AdminClient({"bootstrap.servers": system.broker.address})
+        places = [TopicPartition(topic, number, offset) for number, offset in until_offset.items()]
+        for done in client.delete_records(places).values():
+            done.result(30)
+        for number, offset in until_offset.items():
+            at.checker.removed(topic, number, unread[number][0], offset)
+    finally:
+        at.recovery.struck("serve", time.monotonic())
+        system.start("serve")
+
+
 def _damage_checkpoint(at: Field) -> None:
     """One bit of the newest one is another, as LEARN starts again."""
     at.system.wait_ready("learn")
@@ -279,6 +309,7 @@ FAULTS: tuple[Fault, ...] = (
     _fault("clock jump of learn", "learn", partial(_clock, "learn.learnt", "learn")),
     _fault("repeats and late deliveries", "workload", _disturb),
     _fault("partitions added", "broker serve learn gateway", _add_partitions),
+    _fault("retention overtakes serve", "broker serve database", _remove_unread),
     _fault("checkpoint damaged", "learn", _damage_checkpoint),
     _fault("snapshot truncated", "serve", _truncate_snapshot),
     _fault("weights record damaged", "broker", _damage_weights),

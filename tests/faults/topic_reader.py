@@ -51,6 +51,9 @@ class TopicReader:
             self._at[key] = int(message.offset() or 0) + 1
             yield message
 
+    def next(self, topic: str, partition: int) -> int:
+        return self._at.get((topic, partition), 0)
+
     def ends(self) -> dict[tuple[str, int], int]:
         """The offset after the last record of each partition."""
         found = {}

@@ -88,7 +88,7 @@ def _within_limits(found: Any) -> None:
     """A refusal that can be told, or a value that every later step can hold: it crosses Kafka and SQL as it is."""
     if isinstance(found, Invalid):
         assert found.code in CODES, found.code
-        assert dead_letter_headers(found, "topic", 0, 0)
+        assert dead_letter_headers(found, "topic", 0, 0, 0)
         assert len(found.message) < 2_000, len(found.message)
         return
     for field, value in ({"key": found} if isinstance(found, str) else msgspec.structs.asdict(found)).items():

@@ -65,14 +65,36 @@ def backwards(lesson: Example) -> Example:
     return msgspec.structs.replace(lesson, time=START - lesson.offset, history_times=later)
 
 
+def one_timestamp(learner: OnlineLearner) -> None:
+    """Case P8."""
+    put(learner, NAMES)
+    learner.learn("shop", [at_once(each) for each in stream(NAMES, 80)])
+
+
+def at_once(lesson: Example) -> Example:
+    """Each event at the same second as all others."""
+    times = pack_times([START] * len(unpack(lesson.history)))
+    return msgspec.structs.replace(lesson, time=START, history_times=times)
+
+
 def ids_never_announced(learner: OnlineLearner) -> None:
+    """Case P7."""
     put(learner, NAMES[::2])
     learner.learn("shop", stream(NAMES, 80))
 
 
 @pytest.mark.parametrize(
     "happens",
-    [one_item, one_user, no_text, the_same_text, all_items_cold, times_going_backwards, ids_never_announced],
+    [
+        one_item,
+        one_user,
+        no_text,
+        the_same_text,
+        all_items_cold,
+        times_going_backwards,
+        one_timestamp,
+        ids_never_announced,
+    ],
     ids=lambda each: each.__name__,
 )
 def test_it_goes_on_and_answers(happens: Callable[[OnlineLearner], None]) -> None:
@@ -108,6 +130,18 @@ def test_one_user_with_a_hundred_thousand_events_takes_no_more_room_than_another
     assert learner.learn("shop", [lesson]) == 1
     assert learner._replay.sample(1, torch.Generator()).history.shape == (1, 5)
     assert learner.run.recall["shop"] == 1.0
+
+
+@pytest.mark.parametrize("never_seen", ["item-1x", "item-05", "item-31", "item", "7", "0", " item-3", "Item-3"])
+def test_an_id_never_seen_is_nobody_else(never_seen: str) -> None:
+    """Case M40: it is not taken for its neighbour in any order, nor is a number for a place."""
+    learner = small_learner()
+    put(learner, [*NAMES, "6", "8"])
+    learner.learn("shop", stream(NAMES, 80))
+    cold = top(learner, [], [], START + 100)
+    assert top(learner, [never_seen], [], START + 100) == cold
+    assert top(learner, [], [never_seen], START + 100) == cold
+    assert top(learner, [never_seen, "item-3"], [], START + 100) == top(learner, ["item-3"], [], START + 100)
 
 
 def test_an_item_whose_text_changes_keeps_what_was_learnt_of_it() -> None:

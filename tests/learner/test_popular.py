@@ -38,6 +38,7 @@ def test_the_most_used_come_first_and_what_each_user_must_not_see_is_left_out() 
 
 
 def test_a_hidden_item_is_in_no_list_however_popular_and_what_was_never_used_comes_last() -> None:
+    """Case E27, of what is popular."""
     (found,) = lists("hhhhg", [""], 100)
     assert (found[0], sorted(found)) == ("g", list("abcdefg"))
 

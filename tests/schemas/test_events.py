@@ -80,6 +80,7 @@ def test_an_event_s_name_is_exact_and_its_message_short(event: str) -> None:
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity"])
 @pytest.mark.parametrize("field", ["value", "timestamp", "user_id"])
 def test_numbers_that_json_does_not_know_are_refused(field: str, text: str) -> None:
+    """Case E33."""
     value = f'{{"user_id":"u","item_id":"i","event":"view","{field}":{text}}}'.encode()
     found = decode_event(value, RECEIVED, "shop", WEIGHTS, Counter())
     assert isinstance(found, Invalid)
@@ -88,6 +89,7 @@ def test_numbers_that_json_does_not_know_are_refused(field: str, text: str) -> N
 
 @pytest.mark.parametrize("text", ["1e999", "-1e999", "1e400", '"NaN"', '"Infinity"', "9" * 400])
 def test_a_value_that_is_not_finite_is_refused(text: str) -> None:
+    """Case E33."""
     value = f'{{"user_id":"u","item_id":"i","event":"view","value":{text}}}'.encode()
     found = decode_event(value, RECEIVED, "shop", WEIGHTS, Counter())
     assert isinstance(found, Invalid)
@@ -112,6 +114,7 @@ def test_an_id_that_may_be_left_out_must_be_an_id_where_it_stands(field: str) ->
 
 
 def test_one_event_from_the_future_leaves_the_times_of_the_others_alone() -> None:
+    """Case S23."""
     counts: Counter[str] = Counter()
     found = [decode(counts, timestamp=time) for time in (RECEIVED - 5, RECEIVED * 1e3 + 86_400e3, RECEIVED - 4)]
     assert [each.time for each in found if isinstance(each, Event)] == [RECEIVED - 5, RECEIVED, RECEIVED - 4]

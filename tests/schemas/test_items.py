@@ -20,6 +20,7 @@ def decode(counts: Counter[str] | None = None, /, **fields: Any) -> Item | Inval
 
 
 def test_an_item_without_a_title_is_an_item() -> None:
+    """Case P2; an empty id is refused, as `test_decoding.py` says of all ids."""
     assert decode() == decode(title="") == decode(title=None, text=None, categories=None) == Item(item_id="i")
     assert Item(item_id="i").prose == ""
 
@@ -58,11 +59,13 @@ def test_no_scenarios_is_everywhere_and_an_empty_list_nowhere() -> None:
 
 
 def test_a_title_of_almost_a_mebibyte_is_cut() -> None:
+    """Case P1."""
     found = decode(title="ü" * 500_000, text="x" * (MAX_TEXT_CHARACTERS + 1))
     assert found == Item(item_id="i", title="ü" * MAX_TEXT_CHARACTERS, text="x" * MAX_TEXT_CHARACTERS)
 
 
 def test_a_title_of_a_mebibyte_is_too_large() -> None:
+    """Case P1."""
     found = decode(title="x" * (1 << 20))
     assert isinstance(found, Invalid)
     assert found.code == "too-large"
@@ -85,6 +88,7 @@ def test_a_list_of_names_is_bounded_and_each_an_id(field: str) -> None:
     "attributes", ['{"price": NaN}', '{"price": Infinity}', '{"price": 1e400}', '{"price": [1e999]}']
 )
 def test_an_attribute_that_is_not_finite_is_refused(attributes: str) -> None:
+    """Case E33."""
     found = decode_item(f'{{"item_id":"i","attributes":{attributes}}}'.encode(), RECEIVED, Counter())
     assert isinstance(found, Invalid)
     assert found.code in ("not-json", "wrong-type")

@@ -31,11 +31,14 @@ def test_an_erasure_without_a_user_is_refused() -> None:
 
 
 def test_a_dead_letter_names_its_fault_and_its_source() -> None:
-    headers = dead_letter_headers(Invalid("bad-id", "user_id is empty: ü"), "headstream.events.shop", 3, 81)
+    headers = dead_letter_headers(
+        Invalid("bad-id", "user_id is empty: ü"), "headstream.events.shop", 3, 81, 1_700_000_000_123
+    )
     assert headers == [
         ("error.code", b"bad-id"),
         ("error.message", "user_id is empty: ü (topic headstream.events.shop, partition 3, offset 81)".encode()),
         ("source.topic", b"headstream.events.shop"),
         ("source.partition", b"3"),
         ("source.offset", b"81"),
+        ("source.timestamp", b"1700000000123"),
     ]

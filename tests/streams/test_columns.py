@@ -15,6 +15,7 @@ from tests.streams.builders import ODD_HEADER, events_of, good, write, write_rec
 
 
 def test_an_odd_header_is_understood_and_times_without_a_zone_pass_on(tmp_path: Path) -> None:
+    """Case E25."""
     rows = events_of(write(tmp_path / "feedback.csv", ODD_HEADER))
     assert rows == [
         Row(2, None, {"user_id": "3423", "item_id": "186758", "event": "favori", "timestamp": "2022-06-24 21:20:11"}),

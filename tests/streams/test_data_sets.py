@@ -87,6 +87,7 @@ def test_without_data_it_says_so_and_ends(tmp_path: Path) -> None:
 
 
 def test_hated_items_are_listed_only_where_hates_are_not_heard(tmp_path: Path) -> None:
+    """Case E32."""
     rows = ["user_id,item_id,timestamp,scenario,event"]
     for turn in range(80):
         user, item = f"u{turn % 5}", f"i{turn % 4}"

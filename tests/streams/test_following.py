@@ -10,10 +10,11 @@ import torch
 
 from schemas.settings import Settings
 from schemas.topics import Topics
-from streams.administration import ensure_topics, topic_ids
+from streams.administration import ensure_topics
 from streams.following import Following, snapshot_file
 from streams.mirror import Mirror
 from streams.snapshot import made_for, write_snapshot
+from streams.topic_identity import read_topic_ids
 from tests.streams.builders import settings_of
 from tests.streams.test_mirror import item
 
@@ -26,7 +27,7 @@ def settings(broker: str, prefix: str, tmp_path: Path) -> Settings:
     ensure_topics(broker, topics.all(), replication=1)
     mirror = Mirror(settings, torch.device("cpu"))
     mirror.take_items([item("a")])
-    purpose = made_for(settings, topic_ids(broker, [topics.items, topics.vectors]))
+    purpose = made_for(settings, read_topic_ids(broker, [topics.items, topics.vectors]))
     positions = {(topics.items, partition): 0 for partition in range(4)} | {(topics.vectors, 0): 0}
     write_snapshot(snapshot_file(settings), purpose, mirror.note(), positions, 0.0)
     return settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from streams import metrics
 from streams.patience import Patience
 from streams.store import Progress, Store, open_engine
 from tests.postgres import PostgresServer
+from tests.system.installation import until
 
 TOPIC = "events"
 
@@ -25,9 +27,13 @@ def is_up() -> float | None:
 
 
 def advance(store: Store, partition: int, claim: int, steps: int) -> None:
-    for at in range(steps):
+    """Count so many events one after the other; what was cut off is done again, as a worker does."""
+    at = 0
+    while at < steps:
         progress = [Progress(TOPIC, partition, at, at + 1, claim)]
-        store.commit(progress, lambda connection: store.add_tallies(connection, TOPIC, {(0, "events"): 1}))
+        with suppress(sa.exc.DBAPIError):
+            store.commit(progress, lambda connection: store.add_tallies(connection, TOPIC, {(0, "events"): 1}))
+            at += 1
 
 
 def count(engine: Engine, writers: int, steps: int) -> None:
@@ -50,6 +56,7 @@ def engine(tmp_path: Path) -> Engine:
 def test_a_transaction_waits_for_a_lock_that_is_held_longer_than_an_attempt(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Case E34."""
     monkeypatch.setattr("streams.store.SQLITE_ATTEMPT_SECONDS", 0.1)
     patient = open_engine(f"sqlite:///{tmp_path / 'a.db'}", Patience(60))
     holder = sqlite3.connect(tmp_path / "a.db", isolation_level=None, check_same_thread=False)
@@ -67,6 +74,7 @@ def test_a_transaction_waits_for_a_lock_that_is_held_longer_than_an_attempt(
 
 
 def test_sixteen_writers_at_once_count_everything_once(engine: Engine, postgres: str) -> None:
+    """Case E34."""
     count(engine, writers=16, steps=20)
     engine.dispose()
     server = open_engine(postgres, Patience(60))
@@ -81,6 +89,7 @@ def test_sixteen_writers_at_once_count_everything_once(engine: Engine, postgres:
 
 
 def test_a_transaction_waits_for_a_server_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    """Case E34."""
     with PostgresServer() as server:
         engine = open_engine(server.url, Patience(60))
         upgrade(engine)
@@ -96,7 +105,25 @@ def test_a_transaction_waits_for_a_server_that_is_away(caplog: pytest.LogCapture
     assert "the database works again, after" in caplog.text
 
 
+def test_sixteen_writers_count_everything_once_though_their_server_is_cut_off_again_and_again() -> None:
+    """DESIGN §5, invariant 1: also where the answer to a COMMIT was lost on the way."""
+    with PostgresServer() as server:
+        engine = open_engine(server.url, Patience(120))
+        upgrade(engine)
+        looking = Store(engine, "application", "test")
+        with ThreadPoolExecutor(1) as pool:
+            counting = pool.submit(count, engine, 16, 40)
+            for already in (50, 200, 350):
+                until(lambda already=already: looking.tallies()[TOPIC, "events"] >= already, f"{already} are counted")
+                server.stop()
+                server.start()
+            assert not counting.done()
+            counting.result(120)
+        engine.dispose()
+
+
 def test_a_full_disk_commits_neither_effect_nor_offset_and_nothing_is_lost_once_there_is_space(tmp_path: Path) -> None:
+    """Case S24."""
     engine = open_engine(f"sqlite:///{tmp_path / 'a.db'}", Patience(60))
     upgrade(engine)
     store = Store(engine, "application", "owner")

@@ -79,6 +79,7 @@ def test_a_report_names_refused_lines_and_goes_into_json() -> None:
 def test_good_rows_arrive_and_bad_ones_are_counted_by_reason_with_their_lines(
     broker: str, prefix: str, tmp_path: Path
 ) -> None:
+    """Case E25."""
     settings = settings_of(prefix)
     source = write(
         tmp_path / "history.jsonl",
@@ -147,6 +148,7 @@ def test_nothing_is_published_when_events_are_not_configured(broker: str, prefix
 
 
 def test_a_history_of_which_nothing_is_taken_is_no_success(broker: str, prefix: str, tmp_path: Path) -> None:
+    """Case E25."""
     source = write(tmp_path / "history.csv", "user_id,item_id,event", ",i,view", ",i,view")
     with pytest.raises(NothingTaken, match=r"2 events refused, bad-id: user_id is empty \(lines 2, 3\)"):
         play(settings_of(prefix), broker, source, scenario="shop", stop=Signal())

@@ -58,6 +58,7 @@ def test_exclusions_and_categories_are_kept(mirror: Mirror) -> None:
 
 
 def test_hidden_and_deleted_items_are_in_no_answer_but_a_hidden_one_may_be_asked_about(mirror: Mirror) -> None:
+    """Case E27, of similar items."""
     mirror.take_items([item("b", hidden=True), Record(b"c", None)])
     assert names(mirror, asked("a"), asked("b"), asked("c")) == [["d"], ["a", "d"], []]
 

@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.errors import NoOffsetForPartitionError
+from aiokafka.structs import TopicPartition
 from faust.tables import recovery
 from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 
+from schemas.topics import Topic
 from streams import transport
+from streams.administration import ensure_topics
 
 
 def test_the_versions_are_those_that_the_fence_was_built_for() -> None:
@@ -86,6 +90,18 @@ def test_partitions_of_one_number_go_to_one_member_and_all_are_given() -> None:
     assert sorted(p for share in by_member.values() for p in share["shop"]) == list(range(8))
 
 
+def test_members_that_read_other_topics_are_given_those_and_no_partition_is_left_out() -> None:
+    """Case P10: one group, two configurations with different scenarios."""
+    members = {"a": Member("shop", "video"), "b": Member("shop", "news"), "c": Member("news")}
+    given = transport.SameNumberTogether.assign(Cluster(shop=4, video=4, news=4), members)
+    by_member = {name: dict(each.assignment) for name, each in given.items()}
+    assert {name: set(share) for name, share in by_member.items()} == {
+        "a": {"shop", "video"}, "b": {"shop", "news"}, "c": {"news"},
+    }  # fmt: skip
+    for topic in ("shop", "video", "news"):
+        assert sorted(p for share in by_member.values() for p in share.get(topic, [])) == [0, 1, 2, 3]
+
+
 class NoLedger:
     """Of an application that is never started."""
 
@@ -105,3 +121,33 @@ def test_a_seek_may_take_longer_than_a_request(tmp_path: Path) -> None:
             await stock._wait(asyncio.sleep(0.1), timeout=0.01)
 
     asyncio.run(wait())
+
+
+def test_partitions_that_are_assigned_and_not_yet_sought_bring_nothing(
+    broker: str, prefix: str, tmp_path: Path
+) -> None:
+    """Case E29: of two SERVEs that start at once one waits for records while it is given its partitions anew."""
+    topic = f"{prefix}fetched"
+    ensure_topics(broker, [Topic(topic, 1, {})], replication=1)
+
+    async def fetch() -> None:
+        app = transport.make_app(
+            prefix, broker=broker, ledger=NoLedger(), records_per_partition=1, coalesce_seconds=0.0, data=tmp_path
+        )  # type: ignore[arg-type]
+        partition = TopicPartition(topic, 0)
+        thread = app.consumer._thread
+        thread._ends = {partition: 0}
+        app.consumer.resume_flow()
+        consumer = AIOKafkaConsumer(topic, bootstrap_servers=broker, group_id=prefix, auto_offset_reset="none")
+        await consumer.start()
+        try:
+            while not consumer.assignment():
+                await asyncio.sleep(0.05)
+            assert await thread._fetch_records(consumer, {partition}, 30) == {}
+            with pytest.raises(NoOffsetForPartitionError):  # what it brought would have ended the process
+                await consumer.getmany(timeout_ms=30_000)
+        finally:
+            await consumer.stop()
+            thread.thread_loop.close()
+
+    asyncio.run(fetch())

@@ -182,7 +182,8 @@ def test_what_a_failed_batch_did_to_users_is_gone_once_the_cache_is_cleared(stor
     store.close()
 
 
-def test_a_committed_state_is_read_back_without_asking_the_database(store: Store) -> None:
+def test_a_committed_state_is_read_again_only_after_it_was_changed_elsewhere(store: Store) -> None:
+    """Case E29: what another worker knows of a user is known to the next batch here, before anything is published."""
     cache = UserCache(store, 10)
     users = cache.load(["u"])
     users["u"].apply(event("a"), "shop", LIMITS, LENGTH)
@@ -191,11 +192,13 @@ def test_a_committed_state_is_read_back_without_asking_the_database(store: Store
         store.save_users(connection, rows)
     cache.keep(rows)
     with store.engine.begin() as connection:
-        connection.execute(sa.text("DELETE FROM users"))
+        connection.execute(sa.text("UPDATE users SET state = 'never read'"))
     assert unpack(cache.load(["u"])["u"].items) == ["a"]
     assert cache.rows(users)["u"].version == 2
-    cache.clear()
-    assert cache.load(["u"])["u"].items == ""
+    with store.engine.begin() as connection:
+        store.save_users(connection, {"u": StoredUser(b"\x90", 2)})
+    assert cache.load(["u"])["u"] == User()
+    assert cache.rows(users)["u"].version == 3
     store.close()
 
 

@@ -90,6 +90,10 @@ class Worked:
     def worked_up_to(self) -> int | None:
         return self._store.positions()[self._topic, 0].next
 
+    def lost(self) -> int:
+        """Records that were counted as lost."""
+        return self._store.tallies()[self._topic, "lost"]
+
     def log(self) -> str:
         return self._log.read_text()
 

@@ -22,6 +22,8 @@ from schemas.recommendations import Recommendation, decode_recommendation
 from schemas.records import Example, decode_example
 from schemas.topics import Topics
 from streams.administration import ensure_topics
+from streams.erasures import Erasures
+from streams.receipts import Receipt, read_receipt
 from streams.status import ScenarioStatus, read_scenarios
 from streams.store import Store, database_url, open_engine
 
@@ -166,6 +168,10 @@ class Installation:
     def scenarios(self) -> dict[str, ScenarioStatus]:
         """What the database says of each scenario: quicker to ask than `status`, but it knows no lag."""
         return read_scenarios(self.settings, self._store)
+
+    def receipt(self, erasure_id: str) -> Receipt:
+        """How far an erasure is, but for what Kafka holds."""
+        return read_receipt(Erasures(self._store.engine), erasure_id, ())
 
     def status(self) -> Any:
         return json.loads(self.command("status", "--json"))

@@ -42,6 +42,7 @@ BAD = {
 def test_each_bad_record_becomes_a_dead_letter_with_its_reason_and_the_next_is_worked(
     installation: Installation,
 ) -> None:
+    """Cases K14 (a record of 2 MB) and K18 (not JSON)."""
     topic = installation.topics.events("shop")
     for number, (value, _) in enumerate(BAD.values()):
         installation.send(topic, value, f"k{number}", headers=[("mine", b"\xff")], partition=1)
@@ -72,6 +73,7 @@ def test_each_bad_record_becomes_a_dead_letter_with_its_reason_and_the_next_is_w
 
 
 def test_odd_but_good_records_count(installation: Installation) -> None:
+    """Cases K15 (a null value in an events topic) and S23 (a time from the future)."""
     topic = installation.topics.events("video")
     odd = [
         body("a/b%c d?#é🙂"),
@@ -159,6 +161,7 @@ def with_aiokafka(broker: str, topic: str, codec: str, user: str) -> None:
 def test_every_client_and_codec_is_read(
     installation: Installation, client: Callable[[str, str, str, str], None]
 ) -> None:
+    """Case K1, of codecs that producers choose."""
     topic, name = installation.topics.events("news"), client.__name__
     for codec in CODECS:
         client(installation.broker, topic, codec, f"{name}-{codec}")
@@ -171,6 +174,7 @@ def test_every_client_and_codec_is_read(
 
 
 def test_an_aborted_transaction_leaves_no_trace(installation: Installation) -> None:
+    """Case K5."""
     topic = installation.topics.events("travel")
     producer = Producer({"bootstrap.servers": installation.broker, "transactional.id": f"{topic}-test"})
     producer.init_transactions(20)

@@ -27,7 +27,7 @@ def examples(installation: Installation) -> int:
 
 
 def test_kills_joins_and_leaves_lose_nothing_and_count_nothing_twice(composed: Installation) -> None:
-    """On PostgreSQL, with the compose file's commands and environment; `test_up.py` has the same on SQLite."""
+    """Case S21, on PostgreSQL, with the compose file's commands and environment; `test_up.py` has it on SQLite."""
     installation = composed
     installation.start("serve")
     installation.start("learn")

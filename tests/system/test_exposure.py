@@ -26,7 +26,8 @@ OTHERS = [user for user in USERS if user not in CONTROL]
 
 @pytest.fixture(scope="module")
 def travel(installation: Installation) -> Iterator[Installation]:
-    """An installation with items that differ in how popular they are: "i0" most."""
+    """An installation with a GATEWAY, and with items that differ in how popular they are: "i0" most."""
+    installation.start("gateway", HEADSTREAM_GATEWAY_PORT="0")
     for number in range(12):
         installation.item(f"i{number}", f"Journey number {number}", categories=[f"c{number % 2}"], scenarios=[SCENARIO])
     installation.flush()
@@ -119,10 +120,10 @@ def test_prometheus_finds_every_series_that_rules_and_dashboard_name(travel: Ins
     travel.event(SCENARIO, OTHERS[3], "i0", "view")
     travel.send(travel.topics.events(SCENARIO), b"not JSON")
     travel.flush()
-    targets = {
-        f"headstream-{name}": re.findall(r"metrics are at http://(\S+)/metrics", travel.log(name))[-1]
-        for name in ("serve", "learn")
-    }
+    until(lambda: "GATEWAY answers on" in travel.log("gateway"), "GATEWAY answers")
+    told = {"serve": r"metrics are at http://(\S+)/metrics", "learn": r"metrics are at http://(\S+)/metrics",
+            "gateway": r"GATEWAY answers on http://(\S+)"}  # fmt: skip
+    targets = {f"headstream-{name}": re.findall(said, travel.log(name))[-1] for name, said in told.items()}
     with running_prometheus(tmp_path, targets) as prometheus:
         with suppress(AssertionError):
             until(lambda: not missing(prometheus), "every series is there", 60)

@@ -50,6 +50,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_scenario_is_added_and_one_is_taken_out_and_the_others_go_on(folder: Path) -> None:
+    """Case P4: a scenario that is renamed is one that goes and one that begins."""
     for scenarios in (("shop", "news"), ("music", "shop")):
         (folder / "headstream.toml").write_text("".join(f"[scenarios.{name}]\n" for name in scenarios))
         up = Up(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -70,6 +71,7 @@ def test_before_anything_is_learnt_lists_follow_the_text(shop: Installation) -> 
 
 
 def test_a_new_item_is_recommended_and_a_hidden_or_deleted_one_never_again(shop: Installation) -> None:
+    """Cases E27, and K15 of items, which a null value deletes."""
     shop.item("new", "Garden gnome with lantern", categories=["garden"], scenarios=["shop"])
     shop.flush()
     until(lambda: "new" in ids(shop.answer("shop", "cid")), "the new item is recommended")
@@ -113,6 +115,24 @@ def test_what_the_user_acted_on_does_not_come_back_until_nothing_is_left(shop: I
         )
     assert len(shown) == 12
     assert ids(shop.answer("shop", "fay")) == []
+
+
+def test_what_was_acted_on_does_not_come_back_from_another_serve(shop: Installation) -> None:
+    """Case E29: two SERVEs know the user, and the events come through both."""
+    shop.start("serve", "second serve")
+    until(lambda: re.search(r"reading [1-9]\d* partitions", shop.log("second serve")), "it has partitions")
+    acted: set[str] = set()
+    for turn in range(5):
+        found = ids(shop.answer("shop", "joy", k=2))
+        assert len(found) == 2 and acted.isdisjoint(found)
+        before = shop.scenarios()["shop"]["events"]
+        for number, item in enumerate(found):
+            body = {"user_id": "joy", "item_id": item, "event": "view"}
+            shop.send(shop.topics.events("shop"), body, partition=(turn + 2 * number) % shop.settings.kafka.partitions)
+        shop.flush()
+        acted.update(found)
+        until(lambda before=before: shop.scenarios()["shop"]["events"] == before + 2, "both events are applied")
+    assert shop.stop("second serve") == 0
 
 
 def test_exclusions_and_categories_are_kept_to_the_letter(shop: Installation) -> None:
@@ -192,6 +212,7 @@ def test_a_request_for_nobody_or_for_two_is_put_aside_with_its_reason(shop: Inst
 
 
 def test_an_event_on_an_unknown_item_counts_once_the_item_arrives(shop: Installation) -> None:
+    """Case E30."""
     shop.event("shop", "joe", "later")
     shop.flush()
     until(lambda: "later" in [e.item_id for e in shop.examples("shop")], "the event became an example")

@@ -107,10 +107,29 @@ def test_topics_that_were_made_anew_end_the_process_and_nothing_of_the_old_ones_
     process = system.processes["serve"]
     assert until(lambda: process.poll() is not None, "SERVE ends") and process.wait() == EXIT_TRY_AGAIN
     del system.processes["serve"]
-    assert "was made anew, and ends before what was read of it: starting again" in system.log("serve")
+    assert "was deleted and made anew: starting again, with what it holds now" in system.log("serve")
     system.start("serve", "again")
     assert ids(system.answer("shop", "ann", k=100)) == set()
     assert f"topic {topics.items} = " in system.log("again")
+
+
+def test_a_topic_that_was_made_anew_and_is_longer_than_the_one_before_is_noticed_too(alone: Installation) -> None:
+    """Case K8, of a topic that is read without a group: its offsets go on, and nothing but its id tells."""
+    broker, topics = alone.broker, Topics(alone.settings)
+    for number in range(8):
+        alone.item(f"i{number}", f"Thing number {number}")
+    alone.flush()
+    alone.start("serve")
+    alone.answer("shop", "ann")
+    client = AdminClient({"bootstrap.servers": broker})
+    client.delete_topics([topics.items])[topics.items].result(20)
+    ensure_topics(broker, topics.all(), replication=1)
+    for number in range(100):
+        alone.item(f"j{number}", f"Another thing, number {number}")
+    alone.flush()
+    process = alone.processes["serve"]
+    assert until(lambda: process.poll() is not None, "SERVE ends", 60) and process.wait() == EXIT_TRY_AGAIN
+    assert f"topic {topics.items} was deleted and made anew: starting again" in alone.log("serve")
 
 
 def test_several_processes_share_a_data_folder(system: Installation, tmp_path: Path) -> None:

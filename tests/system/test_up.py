@@ -38,7 +38,7 @@ class Up:
         self.process = subprocess.Popen(
             [*HEADSTREAM, "up", *DATA],
             cwd=folder,
-            env=here(HEADSTREAM_GATEWAY_PORT="0"),
+            env=here(HEADSTREAM_GATEWAY_PORT="0", HEADSTREAM_STOP_SECONDS="4"),
             stderr=self.output,
             start_new_session=True,
         )
@@ -81,7 +81,7 @@ class Up:
 
     def interrupt(self) -> int:
         self.process.send_signal(signal.SIGINT)
-        code = self.process.wait(15)
+        code = self.process.wait(30)
         self.output.close()
         return code
 
@@ -193,9 +193,11 @@ def test_an_up_whose_port_is_taken_says_so_before_it_starts_anything(up: Up, tmp
     assert not (tmp_path / "data").exists()
 
 
-def test_ctrl_c_stops_everything_and_leaves_no_process(up: Up) -> None:
+def test_ctrl_c_stops_everything_even_what_is_stuck_and_leaves_no_process(up: Up) -> None:
     family = up.family()
     assert len(family) >= 3
+    os.kill(up.pid("learn"), signal.SIGSTOP)
     assert up.interrupt() == 0
     assert not [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    assert "learn did not stop in time and is killed" in (up.folder / "up.log").read_text()
     assert not (up.folder / "data" / "endpoints.json").exists()

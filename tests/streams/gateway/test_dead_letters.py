@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 from confluent_kafka import Message
 
 from schemas.decoding import Invalid
-from schemas.reports import dead_letter_headers
+from schemas.reports import Erasure, dead_letter_headers
 from tests.streams.gateway.conftest import Door
 from tests.streams.gateway.kafka import publish, records
 
@@ -24,11 +25,21 @@ class Graveyard:
     def __init__(self, door: Door) -> None:
         self.door = door
 
-    def add(self, value: bytes | None, *, topic: str | None = None, code: str = "bad-id", key: bytes = b"u") -> int:
-        """Returns the offset of the dead letter."""
+    def add(
+        self,
+        value: bytes | None,
+        *,
+        topic: str | None = None,
+        code: str = "bad-id",
+        key: bytes = b"u",
+        written: float | None = None,
+    ) -> int:
+        """Returns the offset of the dead letter; it was `written` (epoch seconds) just now if that is left out."""
         Graveyard.offsets += 1
         source = topic or self.door.gateway.topics.events("shop")
-        headers = [("trace", b"\xff7"), *dead_letter_headers(Invalid(code, "It is bad."), source, 1, self.offsets)]
+        at = round((time.time() if written is None else written) * 1000)
+        fault = dead_letter_headers(Invalid(code, "It is bad."), source, 1, self.offsets, at)
+        headers = [("trace", b"\xff7"), *fault]
         _, offset = publish(
             self.door.gateway.broker, self.door.gateway.topics.dead_letters, value, key, headers=headers
         )
@@ -142,6 +153,21 @@ def test_every_topic_that_is_published_to_can_be_mended(door: Door, graveyard: G
     for topic, value in right.items():
         assert graveyard.back(graveyard.add(b"{}", topic=topic), value={}).status_code == 422
         assert graveyard.back(graveyard.add(b"{}", topic=topic), value=value).json()["topic"] == topic
+
+
+def test_a_letter_put_aside_after_an_erasure_is_judged_by_when_its_record_was_written(
+    door: Door, graveyard: Graveyard
+) -> None:
+    erasures, now = door.gateway.erasures, time.time()
+    with erasures._engine.begin() as connection:
+        erasures.erase(connection, Erasure(user_id="gone", requested_at=now - 60), now - 60)
+    value = b'{"user_id": "gone", "item_id": ""}'
+    late = graveyard.add(value, written=now - 61)
+    new = graveyard.add(value, written=now - 59)
+    others = graveyard.add(b'{"user_id": "bob", "item_id": ""}', written=now - 61)
+    letters = door.get("/api/dead-letters?limit=2").json()["letters"]
+    assert [each["offset"] for each in letters] == [others, new]
+    assert graveyard.back(late, value=GOOD).status_code == 404
 
 
 @pytest.mark.parametrize("topic", ["vectors", "somebody.elses"])
