@@ -31,7 +31,7 @@ HOUR = 3600.0
 class Running:
     """A LEARN's operations, learner and checkpoints, as they are after a start."""
 
-    def __init__(self, settings: Settings, broker: str, store: Store) -> None:
+    def __init__(self, settings: Settings, broker: str, store: Store, clock: Callable[[], float]) -> None:
         self.learner: OnlineLearner = small_learner(settings)
         self.history = History(store.engine)
         self.published: list[object] = []
@@ -47,7 +47,7 @@ class Running:
             Reporter(Outbox(broker), Topics(settings).drift, self.history),
             self.published.append,
             self._write,
-            lambda ticks=count(START + HOUR): next(ticks),  # type: ignore[misc]
+            clock,
         )
         place = store.positions()[key].next or 0
         facts = self._checkpoints.restore({key: place})
@@ -77,7 +77,8 @@ def start(tmp_path: Path, broker: str, prefix: str) -> Iterator[Start]:
     ensure_topics(broker, Topics(settings).all(), 1)
     engine = open_engine(f"sqlite:///{tmp_path / 'headstream.db'}")
     Table.metadata.create_all(engine)
-    yield lambda: Running(settings, broker, Store(engine, "learn", "me"))
+    ticks = count(START + HOUR)
+    yield lambda: Running(settings, broker, Store(engine, "learn", "me"), lambda: next(ticks))
     engine.dispose()
 
 
