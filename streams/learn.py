@@ -135,7 +135,6 @@ class Learn:
             self._publisher.publish,
             self._write_checkpoint,
         )
-        self.watching.on_reports = self.operations.doubt
 
     def _restore(self, at: Mapping[Partition, int]) -> None:
         facts = self._checkpoints.restore(at)

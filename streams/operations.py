@@ -87,7 +87,6 @@ class Operations:
         self._checkpoint = checkpoint
         self._clock = clock
         self._performed: dict[str, None] = {}
-        self._fallen: dict[str, str] = {}
         self._consolidating: tuple[Control, Consolidation] | None = None
 
     # After a restart
@@ -127,7 +126,7 @@ class Operations:
         return True
 
     def heed(self) -> None:
-        """Roll back what is worse than its good version."""
+        """Roll back what is worse than its good version, or is not to be trusted."""
         for name, verdict in self._learner.versions.verdicts().items():
             if verdict == "worse":
                 standing = self._learner.promotion.standings[name]
@@ -138,30 +137,29 @@ class Operations:
                     f"what was learnt was lower by {_points(standing.test.difference)} than that of good version "
                     f"{standing.good}.",
                 )
+        self._doubt()
 
-    def doubt(self, reports: Sequence[DriftReport]) -> None:
-        """Take back what newcomers have taught, while an alarm says that quality has fallen; called every few seconds.
+    def _doubt(self) -> None:
+        """Take back what newcomers have taught, while an alarm says that quality has fallen.
 
         Whoever sends events from accounts that nobody knows is not asked whether the lists have become better. Where
         the known users' own tastes shift, learning is the way out, and the gate watches it.
-
-        Args:
-            reports: those since the last time.
         """
-        for report in sorted(reports, key=lambda each: each.signal not in LEADING):
-            if report.signal in SIGNALS and SIGNALS[report.signal].kind == "quality":
-                if report.status == "alarm":
-                    self._fallen.setdefault(report.scenario, report.signal)
-                elif self._fallen.get(report.scenario) == report.signal:
-                    del self._fallen[report.scenario]
-        for name, signal in list(self._fallen.items()):
-            if self._learner.versions.is_doubtful(name):
-                share = self._learner.promotion.standings[name].newcomers
+        for name, standing in self._learner.promotion.standings.items():
+            if not self._learner.versions.is_doubtful(name):
+                continue
+            verdicts = self._learner.monitor.verdicts(name)
+            fallen = [
+                signal
+                for signal in sorted(verdicts, key=lambda each: each not in LEADING)
+                if verdicts[signal].state == "alarm" and SIGNALS[signal].kind == "quality"
+            ]
+            if fallen:
                 self._take_back(
                     name,
-                    signal,
-                    f"{SIGNALS[signal].title} fell while {share * 100:.0f} % of the newest events came from users who "
-                    f"have been here for less than {self._settings.gate.settled_seconds:.0f} s.",
+                    fallen[0],
+                    f"{SIGNALS[fallen[0]].title} fell while {standing.newcomers * 100:.0f} % of the newest events came "
+                    f"from users who have been here for less than {self._settings.gate.settled_seconds:.0f} s.",
                 )
 
     def judge(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -65,7 +65,6 @@ class Watching:
 
     Attributes:
         knows_avalanche: whether its metrics can be had without waiting for them.
-        on_reports: told of reports, once each, on the thread that learns.
     """
 
     def __init__(self, settings: Settings, broker: str, store: Store, learner: OnlineLearner) -> None:
@@ -86,8 +85,6 @@ class Watching:
         self._matrices: dict[str, Cells] = {}
         self._verdicts: dict[tuple[str, str], Verdict] = {}
         self._pruned_at = 0.0
-        self._told: dict[str, None] = {}
-        self.on_reports: Callable[[Sequence[DriftReport]], None] = lambda _reports: None
         self.knows_avalanche = False
 
     async def run(self, thread: Executor) -> None:
@@ -178,13 +175,10 @@ class Watching:
                         monitor.observe(name, signal, 1, value, now)
         self._tested = set()
         measured = [Measured(each[0], each[1], now, *each[2:]) for each in monitor.take_observed()]
-        reports = monitor.reports
-        self.on_reports([each for each in reports if each.report_id not in self._told])
-        self._told = dict.fromkeys(each.report_id for each in reports)  # those that are not sent yet come again
         verdicts = {
             (name, signal): verdict for name in self._scenarios for signal, verdict in monitor.verdicts(name).items()
         }
-        return Seen(measured, reports, matrices, verdicts)
+        return Seen(measured, monitor.reports, matrices, verdicts)
 
     # Beside it
 
