@@ -7,10 +7,9 @@ from collections.abc import Iterator
 
 from streams.transport import Poll
 
-FIRST_RECORDS = 128
-"""Of a topic's first turn, before it is known how long its records take."""
-LEAST_RECORDS = 16
-"""However long records take: much less of a batch is hardly cheaper, and the whole of it would take for ever."""
+LEAST_RECORDS = 128
+"""Of any turn, and of a topic's first. A batch costs much the same however few records it has, so on a machine that is
+busy with other things turns that shrink to fit their time spend nearly all of it on that, and fit it no better."""
 
 
 class Turns:
@@ -34,7 +33,7 @@ class Turns:
             yield piece
 
     def _most(self, topic: str) -> int:
-        return self._records.get(topic, FIRST_RECORDS)
+        return self._records.get(topic, LEAST_RECORDS)
 
     def took(self, topic: str, records: int, seconds: float) -> None:
         """So long a piece took; the next one has as many as would have filled a turn, but at most twice as many."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.transport import Part, Poll
-from streams.turns import FIRST_RECORDS, LEAST_RECORDS, Turns
+from streams.turns import LEAST_RECORDS, Turns
 
 
 def poll_of(*partitions: list[int]) -> Poll:
@@ -26,7 +26,7 @@ def test_a_turn_is_as_long_as_it_should_be_once_it_is_known_how_long_records_tak
     for piece in turns.cut(poll_of(list(range(2000)), list(range(2000)))):
         sizes.append(sum(len(part.records) for part in piece.parts))
         turns.took("events", sizes[-1], sizes[-1] / 4000)
-    assert sizes[0] == FIRST_RECORDS
+    assert sizes[0] == LEAST_RECORDS
     assert set(sizes[3:-1]) == {400}
     assert sum(sizes) == 4000
 
@@ -34,13 +34,13 @@ def test_a_turn_is_as_long_as_it_should_be_once_it_is_known_how_long_records_tak
 def test_records_that_take_for_ever_are_still_worked_in_batches() -> None:
     turns = Turns(0.1)
     turns.took("events", 100, 1e6)
-    assert [len(piece.parts[0].records) for piece in turns.cut(poll_of(list(range(40))))] == [LEAST_RECORDS] * 2 + [8]
+    assert [len(piece.parts[0].records) for piece in turns.cut(poll_of(list(range(300))))] == [LEAST_RECORDS] * 2 + [44]
 
 
 def test_one_topic_has_no_say_in_anothers_turns_and_nothing_is_cut_where_nobody_waits() -> None:
     turns = Turns(0.1)
     turns.took("requests", 100, 10.0)
-    assert len(next(turns.cut(poll_of(list(range(500))))).parts[0].records) == FIRST_RECORDS
+    assert len(next(turns.cut(poll_of(list(range(500))))).parts[0].records) == LEAST_RECORDS
     endless = Turns(math.inf)
     for _ in range(2000):  # as many as LEARN works in a few minutes
         assert len(list(endless.cut(poll_of(list(range(5)))))) == 1
