@@ -29,11 +29,12 @@ class Reporter:
         for report in reports:
             level = logging.WARNING if report.severity == "page" else logging.INFO
             log.log(level, "%s: %s", report.scenario, report.reason)
-            if report.status == "alarm":
-                metrics.count_alarm(report.scenario, report.signal)
             self._outbox.send(self._topic, report.scenario.encode(), encode_report(report), partition=0)
         if reports:
             self._outbox.flush()
+        for report in reports:
+            if report.status == "alarm":
+                metrics.count_alarm(report.scenario, report.signal)
         self._unkept.extend(reports)
         if not self._unkept:
             return

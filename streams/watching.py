@@ -18,7 +18,6 @@ from learner.online import OnlineLearner
 from schemas.reports import DriftReport
 from schemas.settings import Settings
 from schemas.topics import Topics
-from streams import metrics
 from streams.history import History, Measured
 from streams.outbox import Outbox, PublishFailed
 from streams.reporting import Reporter
@@ -224,9 +223,6 @@ class Watching:
         except (PublishFailed, KafkaException) as error:
             log.warning("%d reports are not sent yet: %s", len(seen.reports), error)
             return []
-        for report in seen.reports:
-            if report.status == "alarm":
-                metrics.count_alarm(report.scenario, report.signal)
         return seen.reports
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from schemas.migrations import upgrade
 from schemas.settings import Kafka, Settings
 from schemas.topics import Topics
+from streams import metrics
 from streams.administration import ensure_topics
 from streams.history import History, Measured
 from streams.store import Store, open_engine
@@ -42,6 +43,11 @@ def watching(store: Store, broker: str) -> Iterator[Watching]:
     learner.on_exam = made.examine
     yield made
     made.close()
+
+
+def alarms(scenario: str, signal: str) -> float:
+    labels = {"scenario": scenario, "signal": signal}
+    return metrics.REGISTRY.get_sample_value("headstream_drift_alarms_total", labels) or 0.0
 
 
 def counted(watching: Watching, *counts: dict[str, int]) -> dict[str, tuple[float, float]]:
@@ -94,14 +100,16 @@ def test_everything_is_written(watching: Watching, store: Store) -> None:
 
 def test_what_serve_measures_of_itself_is_judged_and_not_written_twice(watching: Watching, store: Store) -> None:
     history = History(store.engine)
+    before = alarms("shop", "lag")
     for number, lag in enumerate([10.0] * 20 + [50_000.0] * 5):
         now = START + 5 * number
         history.add([Measured.one("shop", "lag", now, lag)])
         watching.hear(watching.read_loads(now))
-        watching.write(watching.look(now), now)
+        watching._learner.monitor.written(watching.write(watching.look(now), now))
     (report,) = history.reports()
     assert (report.scenario, report.signal, report.status, report.severity) == ("shop", "lag", "alarm", "page")
     assert report.reason.startswith("Lag of serving is at")
+    assert alarms("shop", "lag") == before + 1
     assert sum(each.observations for each in history.series("shop", ["lag"], START, now).points["lag"]) == 25
     assert watching.read_loads(now + 60) == {}  # SERVE is gone, which is not that it has no lag
 
