@@ -28,7 +28,8 @@ def results(places: dict[str, list[int]]) -> Results:
     """Eight events of eight users, the first four in the shop, the others in the news; each third item is cold."""
     scenario = np.repeat([0, 1], 4)
     exam = Examined(scenario, np.arange(8), np.arange(8) % 3 == 0, np.zeros(8, np.bool_))
-    return Results(exam, {name: Marks(places=[np.array(each)]) for name, each in places.items()}, items=20, probes=0)
+    marks = {name: Marks(places=[np.array(each)]) for name, each in places.items()}
+    return Results(exam, marks, items=20, probes=0, fingerprints={})
 
 
 def test_it_names_the_best_rival_and_the_scenarios_that_lag() -> None:

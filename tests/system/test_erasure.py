@@ -114,7 +114,7 @@ def test_an_erased_user_is_nowhere_and_stays_away(system: Installation) -> None:
     latest = fetch(f"{url}/api/latest/shop?limit=200")[1]["lists"]
     assert GONE not in {each["user_id"] for each in latest}  # type: ignore[attr-defined]
     assert {item.source for item in system.answer("shop", GONE).items} <= {"popular", "fresh"}
-    assert ids(system, STAYS) == kept
+    assert sorted(ids(system, STAYS)) == sorted(kept)  # what is learnt meanwhile may change their order
 
     # All start again, one of them from a kill; what is published of the past once more is refused, wherever it comes.
     for name in ("serve", "second", "learn"):
@@ -132,7 +132,7 @@ def test_an_erased_user_is_nowhere_and_stays_away(system: Installation) -> None:
     until(lambda: system.scenarios()["shop"]["counts"].get("erased") == 5, "the past is refused")
     assert len(system.records(system.topics.dead_letters)) == 1
     assert {item.source for item in system.answer("shop", GONE).items} <= {"popular", "fresh"}
-    assert ids(system, STAYS) == kept
+    assert sorted(ids(system, STAYS)) == sorted(kept)  # what is learnt meanwhile may change their order
     nowhere()
 
     # A new past begins, and a rollback does not bring the old one.
