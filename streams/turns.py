@@ -38,6 +38,6 @@ class Turns:
 
     def took(self, topic: str, records: int, seconds: float) -> None:
         """So long a piece took; the next one has as many as would have filled a turn, but at most twice as many."""
-        if records:
+        if records and self._seconds < math.inf:
             fitting = min(self._seconds * records / max(seconds, 1e-6), 2.0 * self._most(topic))
             self._records[topic] = max(LEAST_RECORDS, int(fitting))
