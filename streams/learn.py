@@ -185,7 +185,7 @@ class Learn:
 
     def checkpoint(self) -> Mapping[Partition, int]:
         """Write all that was learnt, if that is news; returns the offsets that are durable now."""
-        if self._checkpoints.up_to_date:
+        if not self.active or self._checkpoints.up_to_date:
             return self._checkpoints.durable
         self.watching.test_probes()
         return self._write_checkpoint({}, lambda _: None)
@@ -351,6 +351,8 @@ def run_learn(
 
     @worker.app.task  # type: ignore[untyped-decorator]
     async def adopt() -> None:
+        if not settings.learn.avalanche:
+            return
         # Avalanche takes long to import, and nobody shall wait for it: the plain strategy learns the same meanwhile.
         await ready.wait()
         try:

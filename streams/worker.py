@@ -92,6 +92,11 @@ def stop_process(code: int, reason: str) -> NoReturn:
     os._exit(code)
 
 
+def _end_for(replaced: str) -> NoReturn:
+    """End the process for a topic that is not the one that was worked."""
+    stop_process(EXIT_CONFIGURATION, str(TopicReplaced(replaced)))
+
+
 def end_if_stuck(seconds: float, loop: asyncio.AbstractEventLoop) -> None:
     """End a process that is told to stop now, if it has not within so long."""
 
@@ -151,17 +156,18 @@ class Worker:
         self._topic_ids: Mapping[str, str] = {}
         for topic in topics:
             add_agent(self.app, topic, self._agent)
-        self._keep_identity_watch()
+        self._identities = self._keep_identity_watch()
         if watchdog_seconds:
             self._keep_watchdog(broker, watchdog_seconds)
 
-    def _keep_identity_watch(self) -> None:
+    def _keep_identity_watch(self) -> IdentityWatch:
+        identities = IdentityWatch(self._broker, lambda: self._topic_ids, _end_for)
+
         @self.app.task  # type: ignore[untyped-decorator]
         async def watch() -> None:
-            def replaced(topic: str) -> None:
-                stop_process(EXIT_CONFIGURATION, str(TopicReplaced(topic)))
+            identities.start()
 
-            IdentityWatch(self._broker, lambda: self._topic_ids, replaced).start()
+        return identities
 
     def _keep_watchdog(self, broker: str, seconds: float) -> None:
         @self.app.task  # type: ignore[untyped-decorator]
@@ -186,7 +192,7 @@ class Worker:
         worked = self.store.topic_ids()
         for topic in sorted(ids):
             if worked.get(topic, {ids[topic]}) != {ids[topic]}:
-                stop_process(EXIT_CONFIGURATION, str(TopicReplaced(topic)))
+                _end_for(topic)
         self._topic_ids = ids
         return self.store.claim(partitions, ids)
 
@@ -205,7 +211,9 @@ class Worker:
         return await asyncio.get_running_loop().run_in_executor(self.thread, self.handler.assigned, at)
 
     def overtaken(self, at: Mapping[Partition, int]) -> NoReturn:
-        """A fresh process asks what the log holds, and says what is lost."""
+        """A fresh process asks what the log holds, and says what is lost; but one of another topic would not help."""
+        if (replaced := self._identities.look()) is not None:
+            _end_for(replaced)
         (topic, partition), offset = next(iter(at.items()))
         stop_process(
             EXIT_TRY_AGAIN,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -31,11 +32,7 @@ class TopicReader:
 
     def read(self) -> Iterator[Message]:
         """All that has come since the last time."""
-        partitions = [
-            (topic, number)
-            for topic in self._topics
-            for number in self._consumer.list_topics(topic, timeout=PATIENCE_SECONDS).topics[topic].partitions
-        ]
+        partitions = [(topic, number) for topic in self._topics for number in self._partitions(topic)]
         self._consumer.assign([TopicPartition(*key, self._at.get(key, 0)) for key in partitions])
         waiting = set(partitions)
         while waiting:
@@ -58,10 +55,21 @@ class TopicReader:
         """The offset after the last record of each partition."""
         found = {}
         for topic in self._topics:
-            for number in self._consumer.list_topics(topic, timeout=PATIENCE_SECONDS).topics[topic].partitions:
+            for number in self._partitions(topic):
                 _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=PATIENCE_SECONDS)
                 found[topic, number] = end
         return found
+
+    def _partitions(self, topic: str) -> Collection[int]:
+        """Asked again while no broker is there, as after a fault that has killed it."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return self._consumer.list_topics(topic, timeout=PATIENCE_SECONDS).topics[topic].partitions.keys()
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
 
     def close(self) -> None:
         self._consumer.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 from pathlib import Path
 
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -51,6 +52,7 @@ def test_what_retention_removes_before_a_reader_that_is_behind_is_not_jumped_ove
     topic = f"{prefix}overtaken"
     with working(broker, topic, tmp_path, "commit", 0.0) as worked:
         worked.process.send_signal(signal.SIGSTOP)
+        time.sleep(1)  # by now Kafka has answered the fetch under way, which would bring what is about to be removed
         worked.publish(10, 11, 12, 13, 14)
         remove_before(broker, topic, 4)
         worked.process.send_signal(signal.SIGCONT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 from confluent_kafka.admin import AdminClient
@@ -53,3 +54,16 @@ def test_a_worker_ends_with_a_sentence_when_its_topic_is_replaced_and_does_not_b
         assert again.worked_up_to() == 2
     finally:
         again.close()
+
+
+def test_a_worker_whose_offset_is_gone_says_so_of_the_topic_rather_than_of_retention(
+    broker: str, prefix: str, tmp_path: Path
+) -> None:
+    """It fetches, when it goes on, before it looks again: the new topic is shorter than what was worked."""
+    topic = f"{prefix}shorter"
+    with working(broker, topic, tmp_path, "commit", 0.0) as worked:
+        worked.process.send_signal(signal.SIGSTOP)
+        replace(broker, topic)
+        worked.process.send_signal(signal.SIGCONT)
+        assert worked.process.wait(60) == EXIT_CONFIGURATION
+        assert f"topic {topic} was deleted and made anew" in worked.log().splitlines()[-1]

@@ -68,6 +68,11 @@ def events(system: Installation, scenario: str) -> int:
     return system.scenarios()[scenario]["events"]
 
 
+def times(system: Installation, topic: str) -> list[int]:
+    """When each record of a topic was made; milliseconds."""
+    return [record.timestamp()[1] for record in system.records(topic)]
+
+
 def test_a_flood_waits_in_kafka_counts_once_and_lets_others_through(system: Installation) -> None:
     """DESIGN §5, invariants 1, 7 and 10."""
     warm = EVENTS // 10
@@ -75,19 +80,21 @@ def test_a_flood_waits_in_kafka_counts_once_and_lets_others_through(system: Inst
     until(lambda: events(system, "social") == warm, "caches and heap are as full as they get")
     with most_memory(psutil.Process(system.processes["serve"].pid)) as memory:
         flood(system, warm, EVENTS)
-        lag = warm + EVENTS - events(system, "social")
-        assert lag > IN_FLIGHT_RECORDS  # it was too fast
-        for number in range(5):  # each is sent only when the one before was answered
-            system.event("travel", f"traveller-{number}", "i1")
-            system.flush()
-            until(lambda number=number: len(system.recommendations("travel")) == number + 1, "it is answered")
-        assert events(system, "social") < warm + EVENTS  # and the flood was not over
+        assert warm + EVENTS - events(system, "social") > IN_FLIGHT_RECORDS  # it was too fast
+        system.event("travel", "traveller", "i1")
+        system.flush()
         until(lambda: events(system, "social") >= warm + EVENTS, "the lag is worked off")
+        until(lambda: system.recommendations("travel"), "the traveller is answered")
     assert EVENTS * EVENT_BYTES > 2 * (IN_FLIGHT_BYTES + HEAP_KEPT_BYTES)  # what is measured would be seen
     assert memory[1] - memory[0] < IN_FLIGHT_BYTES + HEAP_KEPT_BYTES
     assert {name: each["events"] for name, each in system.scenarios().items() if each["events"]} == {
         "social": warm + EVENTS,
-        "travel": 5,
+        "travel": 1,
     }
     sources = [(each.partition, each.offset) for each in system.examples("social")]
     assert len(sources) == len(set(sources)) == warm + EVENTS
+    (asked,) = times(system, system.topics.events("travel"))
+    (answered,) = times(system, system.topics.recommendations("travel"))
+    worked = times(system, system.topics.examples("social"))
+    before, after = sum(made < asked for made in worked), sum(made > answered for made in worked)
+    assert after > 0, f"the traveller waited for all of the flood, of which {warm + EVENTS - before} were left"

@@ -11,21 +11,24 @@ import pytest
 from tests.system.installation import Installation, headstream, until
 from tests.system.test_up import DATA, Up
 
+WITH_AVALANCHE = {"HEADSTREAM_LEARN_AVALANCHE": "true"}
 
-def test_avalanche_takes_the_steps_once_it_is_imported(installation: Installation) -> None:
-    until(lambda: "learning through Avalanche from step" in installation.log("learn"), "Avalanche is imported")
-    before = installation.scenarios()["travel"]["examples"]
+
+def test_avalanche_takes_the_steps_once_it_is_imported(alone: Installation) -> None:
+    alone.start("serve")
+    alone.start("learn", **WITH_AVALANCHE)
+    until(lambda: "learning through Avalanche from step" in alone.log("learn"), "Avalanche is imported")
     for number in range(60):
-        installation.event("travel", f"traveller-{number % 7}", f"stay-{number % 11}")
-    installation.flush()
-    until(lambda: installation.scenarios()["travel"]["examples"] == before + 60, "all of it is learnt")
-    assert installation.scenarios()["travel"]["model"]["step"] > 0
-    assert "Traceback" not in installation.log("learn")
+        alone.event("travel", f"traveller-{number % 7}", f"stay-{number % 11}")
+    alone.flush()
+    until(lambda: alone.scenarios()["travel"]["examples"] == 60, "all of it is learnt")
+    assert alone.scenarios()["travel"]["model"]["step"] > 0
+    assert "Traceback" not in alone.log("learn")
 
 
 def test_learning_goes_on_where_avalanche_cannot_be_imported(alone: Installation) -> None:
     alone.start("serve")
-    alone.start("learn", HOME="/proc/nowhere")  # Avalanche makes a folder there
+    alone.start("learn", HOME="/proc/nowhere", **WITH_AVALANCHE)  # Avalanche makes a folder there
     until(lambda: "learning goes on with the plain strategy" in alone.log("learn"), "its absence is told")
     for number in range(20):
         alone.event("shop", f"u{number % 3}", f"i{number % 7}")

@@ -1,4 +1,4 @@
-"""Topics as other people have set them up: any codec is read."""
+"""Topics as other people have set them up and fill them: any codec is read, and no key stops anything."""
 
 from __future__ import annotations
 
@@ -57,3 +57,40 @@ def test_whatever_codec_a_topic_is_set_to_everything_in_it_counts(system: Instal
 
     until(counted, "all events of each codec are counted and learnt")
     assert len(system.answer("social", "u1", k=5).items) == 5
+
+
+KEYS = [bytes(range(0x86)), b"\xff\xfe", b"", (7).to_bytes(4, "big"), None, "ключ".encode() * 90]
+
+
+def test_no_key_stops_anything_not_even_at_the_next_start(system: Installation) -> None:
+    """Case K17: keys that are no text. Nothing depends on an event's key; of a deletion it is all there is."""
+    topics, before = system.topics, system.scenarios()["news"]["events"]
+    value = {"user_id": "odd-keys", "item_id": "i1", "event": "view"}
+    for key in KEYS:
+        system.send(topics.events("news"), value, key)
+        system.send(topics.items, {"item_id": "odd-item", "title": "An item with an odd key"}, key)
+        if key not in (None, b""):
+            system.send(topics.items, None, key)
+        system.send(topics.events("news"), None, key)
+        for topic in (topics.requests, topics.erasures, topics.control):
+            system.send(topic, b"no order", key)
+    system.flush()
+    wanted = {key for key in KEYS if key}
+
+    def deletions_put_aside() -> bool:
+        ended = {name: process.returncode for name, process in system.processes.items() if process.poll() is not None}
+        assert ended == {}, {name: system.log(name)[-2000:] for name in ended}
+        found = [each for each in system.records(topics.dead_letters) if each.value() is None]
+        return {each.key() for each in found if dict(each.headers())["error.code"] == b"bad-id"} >= wanted
+
+    until(deletions_put_aside, "deletions of nobody are among the dead letters")
+    for name in ("serve", "learn"):
+        system.kill(name)
+        system.start(name)
+    system.event("news", "odd-keys", "i2", "view")
+    system.flush()
+    until(lambda: system.scenarios()["news"]["events"] == before + len(KEYS) + 1, "all are counted after a new start")
+    assert "odd-item" in {item.item_id for item in system.answer("news", "nobody", k=100).items}
+    assert "Traceback" not in system.log("serve") + system.log("learn")
+    # Last of this file: what a test has started must have ended with it.
+    assert [system.stop(name) for name in ("serve", "learn")] == [0, 0]
