@@ -1,7 +1,8 @@
 """Freshness on an idle system, by an outside client.
 
 Event → the recommendation that it caused; event → gradient → the first recommendation by a model that has learnt from
-it; item → the first recommendation that holds it.
+it; item → the first recommendation that holds it; an order to take a scenario back → the first recommendation by the
+version that it went back to.
 
 The reference, in the same run: the same client's records through the same Kafka and back, with nothing between.
 """
@@ -18,7 +19,8 @@ from typing import Any
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
-from benchmarks.rig import Rig, percentiles, running
+from benchmarks.rig import Rig, percentiles, running, wait_until
+from streams.history import History
 
 TITLES = ("Trail shoe", "Rain jacket", "Bread knife", "Desk lamp", "Travel mug", "Wool socks", "Tent", "Garden hose")
 
@@ -28,6 +30,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0, help="how long to send events")
     parser.add_argument("--rate", type=float, default=50.0, help="events per second")
     parser.add_argument("--new-items", type=int, default=20)
+    parser.add_argument("--rollbacks", type=int, default=20)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     with running() as rig:
@@ -43,13 +46,19 @@ def main() -> None:
         event, learnt = client.events(arguments.rate, arguments.seconds)
         bare = client.echo(arguments.rate, min(10.0, arguments.seconds))
         items = [client.new_item(number) for number in range(arguments.new_items)]
+        versions = []
+        for _ in range(2):
+            client.events(arguments.rate, 5.0)
+            versions.append(client.promote())
+        rollbacks = [client.roll_back(versions[number % 2]) for number in range(arguments.rollbacks)]
         client.close()
     figures = {
         "event_to_recommendation_ms": percentiles(event),
         "event_to_learnt_recommendation_ms": percentiles(learnt),
         "bare_kafka_round_trip_ms": percentiles(bare),
         "item_to_recommendation_ms": percentiles(items),
-        "targets": {"event p50": 25, "event p99": 100, "learnt p99": 1000, "item": 1000},
+        "rollback_to_recommendation_ms": percentiles(rollbacks),
+        "targets": {"event p50": 25, "event p99": 100, "learnt p99": 1000, "item": 1000, "rollback": 2000},
     }
     if arguments.json:
         print(json.dumps(figures))
@@ -154,7 +163,8 @@ class Client:
         self._read(self._rig.topics.recommendations("shop"))
         return latencies
 
-    def ask(self, user: str, k: int) -> list[str]:
+    def ask(self, user: str, k: int) -> Any:
+        """The answer to a request, as it stands in the topic."""
         request = uuid.uuid4().hex
         body = {"request_id": request, "user_id": user, "scenario": "shop", "k": k}
         self._producer.produce(self._rig.topics.requests, json.dumps(body).encode(), user)
@@ -164,10 +174,10 @@ class Client:
             assert record is not None
             value = record.value()
             if value is not None and (found := json.loads(value)).get("request_id") == request:
-                return [item["item_id"] for item in found["items"]]
+                return found
 
     def wait_for_items(self, count: int) -> None:
-        while len(self.ask("nobody", 1000)) < count:
+        while len(self.ask("nobody", 1000)["items"]) < count:
             time.sleep(0.2)
 
     def new_item(self, number: int) -> float:
@@ -177,10 +187,32 @@ class Client:
         began = time.perf_counter()
         self._producer.produce(self._rig.topics.items, json.dumps(body).encode(), name)
         self._producer.flush()
-        while name not in self.ask(f"u{number}", 10):
+        while name not in {item["item_id"] for item in self.ask(f"u{number}", 10)["items"]}:
             if time.perf_counter() - began > 30:
                 raise TimeoutError(f"{name} was not recommended within 30 s")
         return 1000 * (time.perf_counter() - began)
+
+    def promote(self) -> int:
+        """Have the present version kept as a good one; returns its number."""
+        history = History(self._rig.store.engine)
+        action = self._order("promote")
+        wait_until(lambda: history.action(action) is not None, "it is promoted", 60)
+        return history.versions("shop")[0].version
+
+    def roll_back(self, version: int) -> float:
+        """Milliseconds from the order to the first list by this version."""
+        began = time.perf_counter()
+        self._order("rollback", version=version)
+        while self.ask("u0", 10)["model"].get("restores") != version:
+            if time.perf_counter() - began > 30:
+                raise TimeoutError(f"version {version} was not served within 30 s")
+        return 1000 * (time.perf_counter() - began)
+
+    def _order(self, action: str, **more: int) -> str:
+        body = {"action_id": uuid.uuid4().hex, "action": action, "author": "benchmark", "reason": "measured", **more}
+        self._producer.produce(self._rig.topics.control, json.dumps({**body, "scenario": "shop"}).encode())
+        self._producer.flush()
+        return str(body["action_id"])
 
 
 if __name__ == "__main__":

@@ -259,7 +259,7 @@ class OnlineLearner:
                     self._mix(scenario, candidates, lessons.batch.target[tested])
                 self._count(scenario, lessons.batch)
         self.run.progress[name].mark(examples)
-        self._news.weights |= not self.promotion.standings[name].learning  # how far it is, and how well, is news too
+        self._news.weights = True  # how far it is, and how well, is news even where it taught nothing
 
     def _learn_from(self, placed: Sequence[Placed], lessons: Lessons) -> None:
         if self.learns_tower:
@@ -307,7 +307,6 @@ class OnlineLearner:
         learnt = self._strategy.train(batch, users)
         self.run.step += learnt
         self.run.skipped_steps += not learnt
-        self._news.weights |= learnt
         self._news.suspect(self._trainer.tower.leaves.rows)
 
     def _mix(self, scenario: int, candidates: Candidates, target: Tensor) -> None:
@@ -327,7 +326,6 @@ class OnlineLearner:
         self._news.touch(
             self.table.covisitation.update(history.masked_fill(own, 0).cpu(), target.cpu(), self.run.clock)
         )
-        self._news.weights = True
 
     def _met(self, item_id: str) -> int:
         """The row of an item that an event names; without a record it gets one only while few are without.

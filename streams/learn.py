@@ -37,7 +37,7 @@ from streams.history import History
 from streams.learn_erasing import LearnErasing
 from streams.learn_metrics import LearnMetrics
 from streams.operations import Operations
-from streams.outbox import Outbox, PublishFailed
+from streams.outbox import Outbox, PublishFailed, TransactionTooLong
 from streams.patience import Patience, reason_of
 from streams.publishing import Publisher
 from streams.reporting import Reporter
@@ -47,7 +47,7 @@ from streams.signals import StopSignals
 from streams.store import Effect, Fenced, Partition, Store
 from streams.transport import Part
 from streams.watching import Watching
-from streams.worker import EXIT_TRY_AGAIN, Commit, Worker, stop_process
+from streams.worker import EXIT_CONFIGURATION, EXIT_TRY_AGAIN, Commit, Worker, stop_process
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,10 @@ class Learn:
 
     def _begin(self) -> None:
         """Make what publishes; from here on an older LEARN is fenced off."""
-        outbox = Outbox(self._broker, transactional_id=f"{self._settings.kafka.prefix}learn")
+        try:
+            outbox = Outbox(self._broker, transactional_id=f"{self._settings.kafka.prefix}learn")
+        except TransactionTooLong as error:
+            stop_process(EXIT_CONFIGURATION, str(error))
         self._dead_letters = Outbox(self._broker)
         self._publisher = Publisher(outbox, self._topics, self._store, self._shortlists)
         self.catalogue = Catalogue(

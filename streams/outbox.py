@@ -9,6 +9,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from schemas.decoding import Invalid
+from schemas.errors import ExplainedError
 from schemas.reports import dead_letter_headers
 from schemas.topics import LARGEST_DEAD_LETTER_BYTES, LARGEST_INPUT_BYTES
 from streams import metrics
@@ -35,6 +36,16 @@ class PublishFailed(Exception):
         super().__init__(f"Kafka did not take the records: {reason}")
 
 
+class TransactionTooLong(ExplainedError):
+    """The cluster lets no transaction be as long as one of ours may become."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"Kafka refuses transactions of up to {seconds:.0f} s, for which LEARN holds one while Kafka is away. Set"
+            f" the brokers' transaction.max.timeout.ms to {seconds * 1000:.0f} or more (its default is 900000)."
+        )
+
+
 class Outbox:
     """A producer on librdkafka, idempotent and in order; batches of many thousand records a second cost it little.
 
@@ -48,6 +59,9 @@ class Outbox:
         Args:
             timeout: seconds that Kafka may take for what is flushed, or for a whole transaction.
             transactional_id: whoever connects with it later fences this one off.
+
+        Raises:
+            TransactionTooLong: the cluster allows no transaction of `timeout`.
         """
         self._timeout = timeout
         self._failure: KafkaError | None = None
@@ -79,7 +93,12 @@ class Outbox:
         self._producer = Producer(settings)
         self._transactional = transactional_id is not None
         if self._transactional:
-            self._producer.init_transactions(CONNECT_SECONDS)
+            try:
+                self._producer.init_transactions(CONNECT_SECONDS)
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.INVALID_TRANSACTION_TIMEOUT:
+                    raise TransactionTooLong(timeout) from None
+                raise
 
     def send(
         self,

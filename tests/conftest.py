@@ -33,6 +33,14 @@ def kafka_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("own") / "a, b = ü %d"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _without_avalanche() -> Iterator[None]:
+    """Each LEARN that a test starts spares itself the import, unless it is what the test is about."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADSTREAM_LEARN_AVALANCHE", "false")
+        yield
+
+
 @pytest.fixture
 def prefix() -> str:
     """A topic prefix that no other test uses."""

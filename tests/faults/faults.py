@@ -129,7 +129,7 @@ def _zombie(name: str, failpoint: Failpoint | None, at: Field) -> None:
     system.start(second)
     try:
         # A LEARN that stands by is never ready, and which of two stands by is up to Kafka.
-        until(lambda: "partitions" in system.log_file(second).read_text()[log_before:], f"{second} has joined")
+        until(lambda: "Worker ready" in system.log_file(second).read_text()[log_before:], f"{second} has joined")
         until(lambda: system.ready(name) or system.ready(second), f"a {name} works")
         victim = name if system.ready(name) else second
         before = {key: each.claim for key, each in store.positions().items()}

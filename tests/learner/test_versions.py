@@ -115,3 +115,14 @@ def test_what_is_loaded_has_been_published_to_nobody() -> None:
     assert learner.versions.publish() is None
     learner.versions.load(learner.promotion.standings)
     assert items_of(learner.versions.publish()) == set(NAMES)
+
+
+def test_how_far_a_scenario_is_is_told_even_of_examples_that_teach_nothing() -> None:
+    """Such as those held out; else they would look as if they waited to be learnt."""
+    learner = small_learner(small_settings(probe_share=1.0, probe_rows=50))
+    put(learner, NAMES)
+    learner.versions.publish()
+    learner.learn("shop", stream(NAMES, 3))
+    publication = learner.versions.publish()
+    assert publication is not None
+    assert (learner.run.step, {each.scenario: each.examples for each in publication.weights}["shop"]) == (0, 3)

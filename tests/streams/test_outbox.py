@@ -16,7 +16,7 @@ from schemas.decoding import Invalid
 from schemas.topics import LARGEST_DEAD_LETTER_BYTES, LARGEST_INPUT_BYTES, Topic
 from streams.administration import ensure_topics
 from streams.broker import EmbeddedBroker
-from streams.outbox import Outbox, PublishFailed
+from streams.outbox import Outbox, PublishFailed, TransactionTooLong
 from tests.system.installation import until
 
 
@@ -35,6 +35,12 @@ def test_a_producer_whose_place_was_taken_fails_in_words(broker: str, prefix: st
         first.send(topic, b"key", b"value", partition=0)
         first.flush()
     second.close()
+
+
+def test_a_cluster_that_allows_no_transaction_so_long_is_told_what_to_set(broker: str, prefix: str) -> None:
+    """Kafka's own limit is 900 s unless the brokers are told otherwise."""
+    with pytest.raises(TransactionTooLong, match=r"up to 901 s.* transaction\.max\.timeout\.ms to 901000 or more"):
+        Outbox(broker, timeout=901, transactional_id=prefix)
 
 
 class Aside(NamedTuple):

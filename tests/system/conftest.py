@@ -14,13 +14,8 @@ from tests.system.installation import Installation
 
 
 def environment(broker: str, prefix: str, data: Path) -> dict[str, str]:
-    """Of an installation with a database of its own, in its data folder, whose LEARN spares itself an import."""
-    return {
-        "HEADSTREAM_DATA": str(data),
-        "HEADSTREAM_KAFKA_BROKER": broker,
-        "HEADSTREAM_KAFKA_PREFIX": prefix,
-        "HEADSTREAM_LEARN_AVALANCHE": "false",
-    }
+    """Of an installation with a database of its own, in its data folder."""
+    return {"HEADSTREAM_DATA": str(data), "HEADSTREAM_KAFKA_BROKER": broker, "HEADSTREAM_KAFKA_PREFIX": prefix}
 
 
 @pytest.fixture
