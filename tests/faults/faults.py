@@ -142,10 +142,20 @@ def _zombie(name: str, failpoint: Failpoint | None, at: Field) -> None:
             until(lambda: _taken_over(before, store.positions()), f"another {name} takes over", TAKEOVER_SECONDS)
             STOPPING.wait(1)
         finally:
-            os.kill(pid, signal.SIGCONT)
+            if not _continued(pid):
+                raise NotWithin(f"{victim} had handed over and ended by itself")
         at.recovery.struck(name, since)
     finally:
         system.end(second)
+
+
+def _continued(pid: int) -> bool:
+    """Let a process go on that was stopped; False if there is none."""
+    try:
+        os.kill(pid, signal.SIGCONT)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _taken_over(before: dict[Partition, int], now: dict[Partition, tuple[object, int]]) -> bool:

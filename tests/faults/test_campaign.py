@@ -16,7 +16,6 @@ pytestmark = pytest.mark.timeout(600)
 
 PACE_SECONDS = 1.0
 ON_SQLITE = (
-    "zombie learn",
     "kill at serve.commit",
     "kill gateway",
     "database locked",
@@ -43,7 +42,7 @@ def named(database: str, kinds: tuple[str, ...]) -> list[Fault]:
     return [of_kind[kind] for kind in kinds]
 
 
-def test_ten_faults_on_sqlite_lose_nothing_and_count_nothing_twice(tmp_path: Path) -> None:
+def test_nine_faults_on_sqlite_lose_nothing_and_count_nothing_twice(tmp_path: Path) -> None:
     """Cases K9 (partitions added while all runs) and S21 (kill -9), among others."""
     outcome = Outcome()
     with Siege(tmp_path / "system", 7, "sqlite", outcome) as siege:

@@ -68,8 +68,9 @@ def test_no_key_stops_anything_not_even_at_the_next_start(system: Installation) 
     value = {"user_id": "odd-keys", "item_id": "i1", "event": "view"}
     for key in KEYS:
         system.send(topics.events("news"), value, key)
-        system.send(topics.items, {"item_id": "odd-item", "title": "An item with an odd key"}, key)
-        if key not in (None, b""):
+        if key is not None:  # which Kafka lets nobody send to a compacted topic, nor what is in one batch with it
+            system.send(topics.items, {"item_id": "odd-item", "title": "An item with an odd key"}, key)
+        if key:
             system.send(topics.items, None, key)
         system.send(topics.events("news"), None, key)
         for topic in (topics.requests, topics.erasures, topics.control):
